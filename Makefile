@@ -1,0 +1,61 @@
+# make demo   from nothing to labelled faces in a picture
+# make test   everything that CI runs
+# make bench  the numbers of the README, measured here (needs the labelled faces, see README)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# A CPU build of torch is enough to export; a venv that has another one keeps it.
+TORCH  ?= torch==2.13.0
+DETECTOR ?=
+ROOMS  := runtime calibration export benchmarks
+
+.PHONY: demo test lint types pytest resolve bench clean
+
+demo: $(VENV)/demo
+	$(BIN)/fer-export --model manet --int8 --output demo
+	$(BIN)/fer-run --engine demo/manet.int8.onnx --source "$$($(BIN)/python -m feredge.export.portrait)" \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --output demo/portrait.jpg --jsonl demo/portrait.jsonl
+	@echo "demo/portrait.jpg and demo/portrait.jsonl:"; cat demo/portrait.jsonl
+
+test: lint types pytest resolve
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+
+# mypy follows neither editable installs nor package-dir: it is shown the packages as links.
+types: $(VENV)/dev
+	mkdir -p build/types/feredge
+	for room in $(ROOMS); do ln -sfn ../../../$$room build/types/feredge/$$room; done
+	for version in 3.10 3.11 3.13; do \
+		MYPYPATH=build/types $(BIN)/mypy --python-version $$version \
+			$(foreach room,$(ROOMS),-p feredge.$(room)) || exit 1; \
+	done
+
+pytest: $(VENV)/dev
+	$(BIN)/pytest
+
+# The core must resolve from JetPack 6's Python to the newest.
+resolve: $(VENV)/dev
+	rm -rf build/wheel && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	for version in 3.10 3.13; do \
+		$(BIN)/pip install --quiet --dry-run --target build/resolve --only-binary=:all: \
+			--python-version $$version build/wheel/*.whl || exit 1; \
+	done
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[export]'
+	touch $@
+
+$(VENV)/dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info

@@ -1,0 +1,90 @@
+"""Fixtures: real faces and photos, and the bundled network exported once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from feredge.runtime.environment import quiet_opencv
+
+quiet_opencv()  # as the commands do, before cv2 is imported
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from feredge.runtime.pictures import read_picture  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+def shared(name: str) -> Path:
+    """Return test data that is not in the repository; without it CI fails, others skip."""
+    path = SHARED / name
+    if not path.exists():
+        message = f"test data {name} is not beside the checkout"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_file() -> Callable[[str], Path]:
+    return shared
+
+
+@pytest.fixture(scope="session")
+def detector_path() -> Path:
+    return shared("models/face_detection_yunet_2026may.onnx")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    return shared("data/photos")
+
+
+@pytest.fixture(scope="session")
+def faces_48px() -> Path:
+    return shared("data/ferplus-valid")
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A public-domain portrait that scikit-image ships, 512x512 BGR."""
+    import skimage
+
+    picture = read_picture(Path(skimage.__file__).parent / "data" / "astronaut.png")
+    assert picture.shape == (512, 512, 3)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled network, exported with its bundled ranges by the command itself."""
+    from feredge.export.fer_export import main
+
+    folder = tmp_path_factory.mktemp("exported")
+    assert main(["--model", "manet", "--int8", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def write_clip(tmp_path: Path) -> Callable[..., Path]:
+    """Write frames to a video file."""
+
+    def write(frames: list[np.ndarray], name: str = "clip.mp4", fps: float = 25.0) -> Path:
+        path = tmp_path / name
+        height, width = frames[0].shape[:2]
+        codec = "MJPG" if path.suffix == ".avi" else "mp4v"
+        writer = cv2.VideoWriter(
+            str(path), cv2.VideoWriter.fourcc(*codec), fps, (width, height)
+        )
+        for frame in frames:
+            writer.write(frame)
+        writer.release()
+        return path
+
+    return write

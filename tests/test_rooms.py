@@ -1,0 +1,67 @@
+"""The rooms: imports point one way, heavy packages load late, the top level stays as it is."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ("runtime", "calibration", "export", "benchmarks")
+HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "cv2", "tensorrt", "tensorrt_rtx", "pycuda"}
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_a_room_imports_only_itself_and_the_rooms_before_it(room):
+    allowed = ORDER[: ORDER.index(room) + 1]
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    for file in files:
+        for name in imported(file):
+            if name.startswith("feredge."):
+                assert name.split(".")[1] in allowed, f"{file} imports {name}"
+
+
+def test_the_runtime_never_names_torch_or_onnx():
+    for file in (ROOT / "runtime").rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported(file)}
+        assert not roots & {"torch", "onnx", "onnx_ir"}, file
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import feredge.runtime",
+        "from feredge.runtime.fer_run import main; main(['--help'])",
+        "from feredge.export.fer_export import main; main(['--help'])",
+    ],
+    ids=["import", "fer-run", "fer-export"],
+)
+def test_heavy_packages_are_not_loaded_before_they_are_needed(statement):
+    code = ("import sys, json, atexit\n"
+            "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
+            f"{statement}")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "numpy" in loaded or "feredge.export.fer_export" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_top_level_holds_the_rooms_and_little_else():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    top = {name.split("/")[0] for name in listed if not name.startswith(".")}
+    assert top == {
+        *ORDER, "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile",
+    }
