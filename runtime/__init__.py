@@ -1,0 +1,29 @@
+"""Serve an exported network: capture, detect, crop, infer, draw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feredge.runtime.engines import Engine, open_engine
+from feredge.runtime.errors import FeredgeError
+from feredge.runtime.faces import Faces
+from feredge.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from feredge.runtime.detector import open_detector
+    from feredge.runtime.pipeline import classify
+
+__all__ = [
+    "Engine", "Faces", "FeredgeError", "ModelSpec", "classify", "open_detector", "open_engine",
+]
+
+LAZY = {"open_detector": "feredge.runtime.detector", "classify": "feredge.runtime.pipeline"}
+
+
+def __getattr__(name: str) -> object:
+    """Load what needs OpenCV only when it is asked for."""
+    if name in LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

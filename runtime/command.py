@@ -1,0 +1,66 @@
+"""What every command shares: one line an error, exit codes, and common arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+
+from feredge.runtime.errors import FeredgeError
+
+EXIT_PARTLY, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def new_parser(program: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help starts with the first line of a docstring."""
+    first_line = (description or "").strip().splitlines()[0]
+    parser = argparse.ArgumentParser(prog=program, description=first_line)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that finds faces."""
+    group = parser.add_argument_group("face detection")
+    group.add_argument("--detector", metavar="PATH", help="a YuNet-format ONNX file")
+    group.add_argument("--detector-size", type=positive, default=320, metavar="PX",
+                       help="long side to which a frame is scaled before it is searched (320)")
+    group.add_argument("--min-score", type=fraction, default=0.6, metavar="S",
+                       help="drop faces that the detector scores lower (0.6)")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def fraction(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def run_command(program: str, body: Callable[[], int], debug: bool) -> int:
+    """Run a command's body; print an expected error as one line.
+
+    Returns:
+        The body's own exit code, 2 for an error of the user's, 130 after Ctrl-C.
+    """
+    warnings.showwarning = lambda message, *_: print(f"{program}: warning: {message}",
+                                                     file=sys.stderr)
+    try:
+        return body()
+    except FeredgeError as error:
+        if debug:
+            raise
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED

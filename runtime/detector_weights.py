@@ -1,0 +1,62 @@
+"""Where the face detector's weights come from when none are named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from feredge.runtime.environment import cache_folder
+from feredge.runtime.errors import EngineError
+
+BUNDLED = Path(__file__).parent / "weights" / "face_detector.onnx"
+# YuNet 2023mar (MIT), from OpenCV's model zoo.
+URL = ("https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+       "face_detection_yunet_2023mar.onnx")
+SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+SIZE_BYTES = 232_589
+TIMEOUT_S = 20
+
+
+def detector_path(path: str | Path | None = None) -> Path:
+    """Return the detector to use: the one named, the bundled one, the cached one, or a download.
+
+    Raises:
+        EngineError: the named file is missing, or the default could not be fetched.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise EngineError(f"detector {path} does not exist")
+        return Path(path)
+    if BUNDLED.is_file():
+        return BUNDLED
+    cached = cache_folder() / URL.rpartition("/")[2]
+    if not cached.is_file():
+        download(URL, cached)
+    return cached
+
+
+def download(url: str, target: Path) -> None:
+    """Fetch the default detector, check its hash, and put it in place whole or not at all.
+
+    Raises:
+        EngineError: it cannot be reached or stored, or is another file.
+    """
+    print(f"fetching the face detector ({SIZE_BYTES // 1000} kB, MIT) from {url}", file=sys.stderr)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            content = response.read(SIZE_BYTES + 1)
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            raise EngineError(f"{url} is not the file that was expected (SHA-256 differs); "
+                              "pass another detector with --detector")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as beside:
+            beside.write(content)
+        os.replace(beside.name, target)
+    except OSError as error:
+        raise EngineError(f"no face detector: {url} could not be fetched ({error}); download it "
+                          "elsewhere and pass it with --detector PATH") from error
+    print(f"kept in {target}", file=sys.stderr)

@@ -1,0 +1,121 @@
+"""Engines: one interface, one file a backend, chosen by the file's suffix."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from feredge.runtime.errors import EngineError
+from feredge.runtime.faces import Array
+from feredge.runtime.spec import ModelSpec
+
+
+class Engine(ABC):
+    """A network that is ready to run; use it as a context manager.
+
+    `spec` says what it expects and answers, `max_batch` how many faces it takes at once.
+    """
+
+    spec: ModelSpec
+    max_batch: int
+
+    def classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
+        """Cut the faces out of a frame and classify them.
+
+        Args:
+            frame_bgr: `(h, w, 3)` uint8.
+            boxes_xyxy: `(n, 4)`, pixel edges; may reach outside the frame.
+
+        Returns:
+            `(n, classes)` float32 probabilities.
+
+        Raises:
+            ValueError: the frame is not `(h, w, 3)` uint8; a BoxError for a box without a crop.
+        """
+        if frame_bgr.ndim != 3 or frame_bgr.shape[2] != 3 or frame_bgr.dtype != np.uint8:
+            found = f"{frame_bgr.shape} {frame_bgr.dtype}"
+            raise ValueError(f"a frame is (h, w, 3) uint8 in BGR order, got {found}")
+        return self.batched(lambda rows: self._classify(frame_bgr, boxes_xyxy[rows]), boxes_xyxy)
+
+    def infer(self, crops: Array) -> Array:
+        """Classify faces that went through the crop already.
+
+        Args:
+            crops: `(n, 3, side, side)` float32, normalised as the spec says.
+
+        Returns:
+            `(n, classes)` float32 probabilities.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        expected = (3, self.spec.input.side, self.spec.input.side)
+        if crops.shape[1:] != expected or crops.dtype != np.float32:
+            found = f"{crops.shape} {crops.dtype}"
+            raise ValueError(f"crops are (n, {', '.join(map(str, expected))}) float32, got {found}")
+        return self.batched(lambda rows: self._infer(crops[rows]), crops)
+
+    def batched(self, run: Callable[[slice], Array], items: Array) -> Array:
+        """Run over slices of at most `max_batch` rows and join what they give."""
+        starts = range(0, len(items), self.max_batch)
+        parts = [run(slice(start, start + self.max_batch)) for start in starts]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.spec.labels)), np.float32)
+
+    @abstractmethod
+    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
+        """Crop and infer 1 to `max_batch` faces."""
+
+    @abstractmethod
+    def _infer(self, crops: Array) -> Array:
+        """Infer 1 to `max_batch` crops."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; closing twice is fine."""
+
+    def __enter__(self) -> Engine:
+        """Return the engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free everything."""
+        self.close()
+
+
+def open_engine(path: str | Path) -> Engine:
+    """Open an exported network with the backend that its suffix names.
+
+    Args:
+        path: an ONNX file that `fer-export` wrote.
+
+    Raises:
+        EngineError: the file is missing, damaged, of another kind, or needs what is not here.
+        SpecError: its ModelSpec is missing or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise EngineError(f"engine {path} {what}; export one with: fer-export --model manet --int8")
+    if path.suffix == ".plan":
+        raise EngineError(f"{path} is a TensorRT plan, which this version does not run; use the "
+                          f"ONNX file beside it: {onnx_beside(path)}")
+    if path.suffix != ".onnx":
+        raise EngineError(f"engine {path}: expected an .onnx file, as fer-export writes it")
+    from feredge.runtime.engines.onnxruntime import OnnxEngine
+
+    return OnnxEngine(path)
+
+
+def onnx_beside(plan: Path) -> str:
+    """Name the ONNX file that came out of the same export as a plan."""
+    for suffix in (".int8.onnx", ".onnx"):
+        if (candidate := plan.with_suffix(suffix)).is_file():
+            return str(candidate)
+    return f"{plan.with_suffix('.int8.onnx')}, as fer-export writes it"

@@ -1,0 +1,85 @@
+"""The CPU backend: ONNX graphs in onnxruntime, crops by OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from feredge.runtime import cpu
+from feredge.runtime.engines import Engine
+from feredge.runtime.errors import EngineError, SpecError, require
+from feredge.runtime.faces import Array
+from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
+
+MAX_BATCH = 32  # more faces at once cost memory and no longer gain speed on a CPU
+
+
+def open_session(path: Path) -> Any:
+    """Open an ONNX file on the CPU.
+
+    Raises:
+        EngineError: onnxruntime cannot read it, with its reason.
+    """
+    ort = require("onnxruntime")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only: its warnings are not for the user of a camera
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base but this one
+        reason = str(error).split(" : ")[-1].splitlines()[0]
+        raise EngineError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
+
+
+class OnnxEngine(Engine):
+    """A network in onnxruntime, with the ModelSpec that its metadata holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.session = open_session(path)
+        self.spec = embedded_spec(self.session, path)
+        self.max_batch = MAX_BATCH
+        check_signature(self.session, self.spec, path)
+        cpu.warn_if_unfit(self.spec, path)
+
+    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
+        from feredge.runtime.preprocess.opencv import crop_faces
+
+        return self._infer(crop_faces(frame_bgr, boxes_xyxy, self.spec.input, self.spec.crop))
+
+    def _infer(self, crops: Array) -> Array:
+        probabilities: Array = self.session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0]
+        return probabilities
+
+    def close(self) -> None:
+        """Free the session."""
+        self.session = None
+
+
+def embedded_spec(session: Any, path: Path) -> ModelSpec:
+    """Read the ModelSpec out of an ONNX file's metadata.
+
+    Raises:
+        SpecError: there is none, or it is broken.
+    """
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise SpecError(f"{path} carries no ModelSpec, so its labels, crop and normalisation are "
+                        "unknown; export it with fer-export")
+    try:
+        return ModelSpec.from_json(text)
+    except SpecError as error:
+        raise SpecError(f"{path}: its ModelSpec is broken: {error}; export it again") from error
+
+
+def check_signature(session: Any, spec: ModelSpec, path: Path) -> None:
+    """Compare a graph's input and output with its ModelSpec.
+
+    Raises:
+        EngineError: they differ.
+    """
+    side = spec.input.side
+    expected = {INPUT_NAME: [3, side, side], OUTPUT_NAME: [len(spec.labels)]}
+    values = [*session.get_inputs(), *session.get_outputs()]
+    found = {value.name: list(value.shape[1:]) for value in values}
+    if found != expected:
+        raise EngineError(f"{path} has inputs and outputs {found} (without the batch), its "
+                          f"ModelSpec says {expected}; export it again")

@@ -1,0 +1,26 @@
+"""The one place that reads and sets the process's environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return where downloads and compiled kernels are kept; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "feredge"
+
+
+def has_screen() -> bool:
+    """Tell whether a window can be opened here."""
+    return os.name == "nt" or any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def quiet_opencv() -> None:
+    """Keep OpenCV and FFmpeg from printing; call it before cv2 is imported.
+
+    What they say of a file that cannot be read, an error of ours says in one line.
+    """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

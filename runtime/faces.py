@@ -1,0 +1,62 @@
+"""Faces: the one result that passes from detector to engine to drawing and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Parallel arrays, one row a face.
+
+    `boxes_xyxy` `(n, 4)` float32 pixel edges, `landmarks` `(n, 5, 2)` float32 px (right eye, left
+    eye, nose, right and left mouth corner, as the person has them), `scores` `(n,)` float32,
+    `track_ids` `(n,)` int64, -1 without a track, `probabilities` `(n, classes)` float32, `(n, 0)`
+    before they are classified.
+    """
+
+    boxes_xyxy: Array
+    landmarks: Array
+    scores: Array
+    track_ids: Array
+    probabilities: Array
+
+    def __post_init__(self) -> None:
+        """Check that all arrays have one row a face.
+
+        Raises:
+            ValueError: they do not.
+        """
+        rows = {item.name: len(getattr(self, item.name)) for item in fields(self)}
+        if len(set(rows.values())) != 1:
+            raise ValueError(f"one row a face is expected in every array, got {rows}")
+
+    @staticmethod
+    def empty() -> Faces:
+        """Return no faces at all."""
+        return Faces.detected(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
+
+    @staticmethod
+    def detected(boxes_xyxy: Array, landmarks: Array, scores: Array) -> Faces:
+        """Return faces as a detector gives them: without tracks and probabilities."""
+        return Faces(
+            np.asarray(boxes_xyxy, np.float32),
+            np.asarray(landmarks, np.float32),
+            np.asarray(scores, np.float32),
+            np.full(len(scores), -1, np.int64),
+            np.zeros((len(scores), 0), np.float32),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.scores)
+
+    def __getitem__(self, rows: Array | slice) -> Faces:
+        """Return the faces that a mask, an index array or a slice selects."""
+        return Faces(*(getattr(self, item.name)[rows] for item in fields(self)))

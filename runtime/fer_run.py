@@ -1,0 +1,151 @@
+"""Find faces in pictures, videos or a camera and tell their expressions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from feredge.runtime.command import (
+    EXIT_ERROR,
+    EXIT_PARTLY,
+    add_detector_arguments,
+    new_parser,
+    positive,
+    run_command,
+)
+from feredge.runtime.environment import has_screen, quiet_opencv
+from feredge.runtime.errors import FeredgeError
+
+if TYPE_CHECKING:
+    from feredge.runtime.outputs import Output
+    from feredge.runtime.pipeline import Pipeline
+    from feredge.runtime.sources import Source
+
+PROGRAM = "fer-run"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = new_parser(PROGRAM, __doc__)
+    parser.add_argument("--engine", required=True, metavar="PATH", help="what fer-export wrote")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--source", metavar="WHERE", help="a picture, folder, video or URL")
+    source.add_argument("--camera", type=int, metavar="N", help="a USB or built-in camera")
+    parser.add_argument("--output", metavar="PATH",
+                        help="annotated picture, folder or video, as the source is one")
+    parser.add_argument("--jsonl", metavar="PATH", help="one JSON object a frame; - is stdout")
+    parser.add_argument("--csv", metavar="PATH", help="one row a face; - is stdout")
+    parser.add_argument("--display", action=argparse.BooleanOptionalAction,
+                        help="a window (default: if there is a screen and nothing else is asked)")
+    parser.add_argument("--max-faces", type=positive, metavar="N", help="the best N of a frame")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
+    add_detector_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `--help`."""
+    options = arguments().parse_args(argv)
+    quiet_opencv()
+    return run_command(PROGRAM, lambda: run(options), options.debug)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Open everything, work through the source, close everything, and report."""
+    from feredge.runtime.detector import open_detector
+    from feredge.runtime.engines import open_engine
+    from feredge.runtime.pipeline import Pipeline
+
+    with ExitStack() as stack:
+        engine = stack.enter_context(open_engine(options.engine))
+        detector = stack.enter_context(
+            open_detector(options.detector, options.detector_size, options.min_score)
+        )
+        source = open_source(options)
+        stack.callback(source.close)
+        outputs = open_outputs(options, source, engine.spec.labels, stack)
+        pipeline = Pipeline(source, detector, engine, outputs, options.max_faces)
+        code = work(pipeline, source)
+    summary = pipeline.summary()
+    print(summary, file=sys.stderr)
+    if options.json:
+        print(json.dumps(summary.to_dict()))
+    return code
+
+
+def open_source(options: argparse.Namespace) -> Source:
+    """Open the camera or source that was asked for."""
+    from feredge.runtime import sources
+
+    if options.camera is not None:
+        return sources.open_camera(options.camera)
+    return sources.open_source(options.source)
+
+
+def open_outputs(
+    options: argparse.Namespace, source: Source, labels: tuple[str, ...], stack: ExitStack
+) -> list[Output]:
+    """Open every output that was asked for, or a window, or else lines on the terminal."""
+    opened: list[Output] = []
+    for output in asked_for(options, source, labels):
+        stack.callback(output.close)
+        opened.append(output)
+    return opened
+
+
+def asked_for(
+    options: argparse.Namespace, source: Source, labels: tuple[str, ...]
+) -> Iterator[Output]:
+    """Open the outputs one by one, so that each is closed if the next one fails."""
+    from feredge.runtime import outputs
+
+    if options.jsonl:
+        yield outputs.JsonLines(options.jsonl, labels)
+    if options.csv:
+        yield outputs.Csv(options.csv, labels)
+    if options.output:
+        yield outputs.open_annotated(options.output, source)
+    to_file = options.jsonl or options.csv or options.output or options.json
+    if options.display or (options.display is None and has_screen() and not to_file):
+        yield outputs.Window(source, wait=source.is_pictures)
+    elif not to_file:
+        yield outputs.Text(labels)
+    if to_file and sys.stderr.isatty():
+        yield outputs.Progress(source.expected)
+
+
+def work(pipeline: Pipeline, source: Source) -> int:
+    """Run to the end; what could not be read is named, and what was done before is kept."""
+    code = 0
+    try:
+        with stopped_by_signals(source):
+            pipeline.run()
+    except FeredgeError as error:
+        if not pipeline.frames:
+            raise
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        code = EXIT_ERROR
+    for problem in source.problems:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
+    return code or (EXIT_PARTLY if source.problems else 0)
+
+
+@contextmanager
+def stopped_by_signals(source: Source) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: source.stop()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

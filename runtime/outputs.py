@@ -1,0 +1,320 @@
+"""Outputs: annotated pictures and videos, JSON lines, CSV, and a window."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import cv2
+
+from feredge.runtime.errors import OutputError
+from feredge.runtime.faces import Array, Faces
+from feredge.runtime.pictures import SUFFIXES
+from feredge.runtime.sources import Frame, Pictures, Source
+
+CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+class Output(Protocol):
+    """Takes every frame with its faces; `drawn` is None unless some output `draws`."""
+
+    draws: bool
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Take one frame."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, renamed to it only if nothing went wrong.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written.
+    """
+    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Check that a file can be made at `path`, before any work is done for it.
+
+    Raises:
+        OutputError: its folder is missing or read-only, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: no permission in {path.parent}")
+
+
+def open_text(path: str) -> TextIO:
+    """Open a file for lines of text, complete after each; `-` is standard output.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path == "-":
+        return sys.stdout
+    check_folder(Path(path))
+    try:
+        return open(path, "w", encoding="utf-8", newline="", buffering=1)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+class TextOutput:
+    """A file of lines that grows frame by frame, so that it can be followed while it does."""
+
+    draws = False
+
+    def __init__(self, path: str, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+        self.file = open_text(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.file is not sys.stdout:
+            self.file.close()
+
+
+class JsonLines(TextOutput):
+    """One JSON object a frame."""
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Write one line."""
+        record: dict[str, Any] = {
+            "frame": frame.index, "source": frame.source, "time_s": round(frame.time_s, 4),
+        }
+        if frame.age_ms is not None:
+            record["age_ms"] = round(frame.age_ms, 1)
+        record["faces"] = [face_record(faces, k, self.labels) for k in range(len(faces))]
+        self.file.write(json.dumps(record) + "\n")
+
+
+def face_record(faces: Faces, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Return one face as it stands in the JSON lines: px and probabilities, rounded."""
+    probabilities = [round(float(p), 5) for p in faces.probabilities[row]]
+    best = int(faces.probabilities[row].argmax())
+    return {
+        "box": [round(float(edge), 2) for edge in faces.boxes_xyxy[row]],
+        "score": round(float(faces.scores[row]), 4),
+        "label": labels[best],
+        "probability": probabilities[best],
+        "probabilities": dict(zip(labels, probabilities)),
+    }
+
+
+class Csv(TextOutput):
+    """One row a face."""
+
+    def __init__(self, path: str, labels: tuple[str, ...]) -> None:
+        super().__init__(path, labels)
+        self.rows = csv.writer(self.file, lineterminator="\n")
+        self.rows.writerow(
+            ["frame", "source", "time_s", "x0", "y0", "x1", "y1", "score", "label", *labels]
+        )
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Write a row for every face."""
+        for k in range(len(faces)):
+            face = face_record(faces, k, self.labels)
+            self.rows.writerow([
+                frame.index, frame.source, round(frame.time_s, 4), *face["box"], face["score"],
+                face["label"], *face["probabilities"].values(),
+            ])
+
+
+class Text:
+    """One line a face on the terminal, where nothing else was asked for."""
+
+    draws = False
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Print the faces of one frame."""
+        where = f"{frame.source} frame {frame.index}" if frame.time_s else frame.source
+        if not len(faces):
+            print(f"{where}: no face")
+        for k in range(len(faces)):
+            face = face_record(faces, k, self.labels)
+            corners = ", ".join(f"{edge:.0f}" for edge in face["box"])
+            print(f"{where}: {face['label']} {face['probability']:.1%} at {corners}")
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Progress:
+    """How far a run is, on the terminal's last line."""
+
+    draws = False
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.shown_s = total, 0, 0.0
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Count one frame; show the count twice a second."""
+        self.done += 1
+        if time.monotonic() - self.shown_s > 0.5:
+            self.shown_s = time.monotonic()
+            of_total = f"/{self.total}" if self.total else ""
+            print(f"\r{self.done}{of_total} frames", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Clear the line."""
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class PictureFile:
+    """One annotated picture."""
+
+    draws = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_folder(path)
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Write the picture, whole or not at all."""
+        assert drawn is not None
+        write_picture(self.path, drawn)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def write_picture(path: Path, picture_bgr: Array) -> None:
+    """Write a picture in the format that its suffix names, whole or not at all.
+
+    Raises:
+        OutputError: the suffix is no picture's, or the folder cannot be written.
+    """
+    good, encoded = cv2.imencode(path.suffix, picture_bgr)
+    if not good:
+        raise OutputError(f"{path}: OpenCV cannot encode {path.suffix} pictures")
+    with written_whole(path) as beside:
+        beside.write_bytes(encoded.tobytes())
+
+
+class PictureFolder:
+    """A folder of annotated pictures, laid out as the source's."""
+
+    draws = True
+
+    def __init__(self, folder: Path, source_folder: Path) -> None:
+        self.folder, self.source_folder = folder, source_folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Write one picture under its own name."""
+        assert drawn is not None
+        target = self.folder / Path(frame.source).relative_to(self.source_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(target, drawn)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class VideoFile:
+    """An annotated video, under its final name only once it is complete."""
+
+    draws = True
+
+    def __init__(self, path: Path, fps: float) -> None:
+        check_folder(path)
+        self.path, self.fps = path, fps
+        self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self.writer: Any = None
+        self.size = (0, 0)
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Add one frame; the first one sets the size, later ones are scaled to it."""
+        assert drawn is not None
+        if self.writer is None:
+            self.size = (drawn.shape[1], drawn.shape[0])
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            self.writer = cv2.VideoWriter(str(self.partial), codec, self.fps, self.size)
+            if not self.writer.isOpened():
+                raise OutputError(f"{self.path} cannot be written: OpenCV has no encoder for a "
+                                  f"{self.size[0]}x{self.size[1]} {self.path.suffix} video here")
+        if (drawn.shape[1], drawn.shape[0]) != self.size:
+            drawn = cv2.resize(drawn, self.size)
+        self.writer.write(drawn)
+
+    def close(self) -> None:
+        """Finish the video and give it its name."""
+        if self.writer is not None:
+            self.writer.release()
+            self.writer = None
+            os.replace(self.partial, self.path)
+
+
+class Window:
+    """A window on this machine's screen."""
+
+    draws = True
+    TITLE = "feredge: q ends"
+
+    def __init__(self, source: Source, wait: bool) -> None:
+        self.source, self.wait_ms = source, 0 if wait else 1
+
+    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+        """Show one frame; pictures stay until a key is pressed."""
+        assert drawn is not None
+        try:
+            cv2.imshow(self.TITLE, drawn)
+            key = cv2.waitKey(self.wait_ms) & 0xFF
+            shown = cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error as error:
+            raise OutputError("no window can be opened here: this cv2 has no display; use "
+                              "--no-display with --output or --jsonl") from error
+        if key == ord("q") or not shown:
+            self.source.stop()
+
+    def close(self) -> None:
+        """Close the window."""
+        cv2.destroyAllWindows()
+
+
+def open_annotated(path: str, source: Source) -> Output:
+    """Open what `--output` names: a picture, a folder or a video, as the source is one.
+
+    Raises:
+        OutputError: the suffix does not fit the source, or nothing can be written there.
+    """
+    target, suffix = Path(path), Path(path).suffix.lower()
+    if isinstance(source, Pictures):
+        if source.is_folder:
+            return PictureFolder(target, source.path)
+        if suffix in SUFFIXES:
+            return PictureFile(target)
+        raise OutputError(f"--output {path}: a picture needs a name that ends in one of "
+                          f"{', '.join(sorted(SUFFIXES))}")
+    if suffix not in CODECS:
+        raise OutputError(f"--output {path}: a video needs a name that ends in one of "
+                          f"{', '.join(CODECS)}")
+    return VideoFile(target, source.fps)

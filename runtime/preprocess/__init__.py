@@ -1,0 +1,1 @@
+"""The crop: a numpy reference, and the fast paths that are tested against it."""

@@ -1,0 +1,63 @@
+"""From a face box to the 2x3 matrix and sample count that define its crop, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from feredge.runtime.errors import BoxError
+from feredge.runtime.faces import Array
+from feredge.runtime.spec import CropSpec
+
+MAX_SAMPLES = 8  # a pixel of the crop is the mean of at most 8 x 8 bilinear samples
+
+
+def checked_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
+    """Return the boxes as `(n, 4)` float64.
+
+    Raises:
+        BoxError: a box is not finite, has no area, or lies wholly outside the frame.
+    """
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    height, width = frame_shape[:2]
+    x0, y0, x1, y1 = boxes.T
+    for wrong, what in (
+        (~np.isfinite(boxes).all(axis=1), "is not finite"),
+        ((x1 <= x0) | (y1 <= y0), "has no area"),
+        ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height),
+         f"lies outside the {width}x{height} frame"),
+    ):
+        if wrong.any():
+            k = int(wrong.argmax())
+            raise BoxError(f"box {k}, {boxes[k].tolist()}, {what}; expected x0 < x1, y0 < y1 in px")
+    return boxes
+
+
+def crop_matrices(
+    boxes_xyxy: Array, crop: CropSpec, side_px: int
+) -> tuple[Array, Array]:
+    """Return where each crop lies in the frame, and how finely it is sampled.
+
+    Args:
+        boxes_xyxy: `(n, 4)`, pixel edges, checked.
+        crop: how a box becomes a square.
+        side_px: side of the crop.
+
+    Returns:
+        `(n, 2, 3)` float64 matrices that take a position in the crop (pixel edges, 0 to side) to
+        one in the frame, and `(n,)` int64, the samples per pixel and axis.
+    """
+    x0, y0, x1, y1 = np.asarray(boxes_xyxy, np.float64).T
+    sides = np.maximum(x1 - x0, y1 - y0) * crop.scale
+    step = sides / side_px
+    matrices = np.zeros((len(sides), 2, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = step
+    matrices[:, 0, 2] = (x0 + x1 - sides) / 2
+    matrices[:, 1, 2] = (y0 + y1 - sides) / 2 + crop.shift_y * sides
+    samples = np.clip(np.ceil(step - 1e-6), 1, MAX_SAMPLES if crop.antialias else 1)
+    return matrices, samples.astype(np.int64)
+
+
+def whole_picture(shape: tuple[int, ...]) -> tuple[Array, CropSpec]:
+    """Return the box and the crop that take a picture which already is a face crop whole."""
+    height, width = shape[:2]
+    return np.array([[0, 0, width, height]], np.float64), CropSpec()

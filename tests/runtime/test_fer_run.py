@@ -1,0 +1,229 @@
+"""fer-run as a user runs it: pictures, folders, clips, and what goes wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from feredge.runtime import outputs
+from feredge.runtime.fer_run import main
+
+
+@pytest.fixture
+def run(exported, detector_path, capfd):
+    """Run the command with the bundled engine; returns exit code, stdout and stderr."""
+
+    def call(*arguments, engine="manet.int8.onnx"):
+        code = main(["--engine", str(exported / engine), "--detector", str(detector_path),
+                     *map(str, arguments)])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def portrait(tmp_path, astronaut):
+    path = tmp_path / "portrait.png"
+    cv2.imwrite(str(path), astronaut)
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_picture_becomes_an_annotated_picture_and_a_line(run, portrait, tmp_path, astronaut):
+    code, out, err = run("--source", portrait, "--output", tmp_path / "out.jpg",
+                         "--jsonl", tmp_path / "out.jsonl", "--csv", tmp_path / "out.csv", "--json")
+    assert code == 0
+    drawn = cv2.imread(str(tmp_path / "out.jpg"))
+    assert drawn.shape == astronaut.shape and np.abs(drawn.astype(int) - astronaut).mean() > 1
+    (record,) = lines(tmp_path / "out.jsonl")
+    (face,) = record["faces"]
+    assert record["frame"] == 0 and record["source"] == str(portrait) and "age_ms" not in record
+    assert face["label"] == "happiness" and face["probability"] > 0.5 and face["score"] > 0.8
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert face["probability"] == max(face["probabilities"].values())
+    (row,) = csv.DictReader((tmp_path / "out.csv").open())
+    assert row["label"] == "happiness" and float(row["x0"]) == face["box"][0]
+    assert float(row["happiness"]) == face["probability"]
+    summary = json.loads(out)
+    assert summary["frames"] == summary["faces"] == 1 and summary["stages"]["draw"]["median_ms"] > 0
+    assert "1 frames, 1 faces" in err
+
+
+def test_fp32_and_int8_agree_on_a_picture(run, portrait, tmp_path):
+    boxes = {}
+    for engine in ("manet.onnx", "manet.int8.onnx"):
+        run("--source", portrait, "--jsonl", tmp_path / engine, engine=engine)
+        (boxes[engine],) = lines(tmp_path / engine)
+    fp32, int8 = (record["faces"][0] for record in boxes.values())
+    assert fp32["box"] == int8["box"] and fp32["label"] == int8["label"]
+    assert fp32["probability"] == pytest.approx(int8["probability"], abs=0.1)
+
+
+def test_without_any_output_the_faces_are_printed(run, portrait, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, _ = run("--source", portrait)
+    assert code == 0 and "happiness" in out and str(portrait) in out
+
+
+def test_a_clip_becomes_an_annotated_clip_with_every_frame(run, astronaut, write_clip, tmp_path):
+    small = cv2.resize(astronaut, (320, 320))
+    clip = write_clip([np.roll(small, 4 * k, axis=1) for k in range(20)])
+    code, _, _ = run("--source", clip, "--output", tmp_path / "out.mp4", "--jsonl",
+                     tmp_path / "out.jsonl")
+    assert code == 0
+    records = lines(tmp_path / "out.jsonl")
+    assert [record["frame"] for record in records] == list(range(20))
+    assert records[-1]["time_s"] == pytest.approx(19 / 25, abs=0.05)
+    assert sum(len(record["faces"]) for record in records) >= 18
+    written = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 20
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_a_folder_with_a_broken_picture_is_done_and_exits_1(run, portrait, tmp_path, astronaut):
+    source = tmp_path / "in"
+    (source / "below").mkdir(parents=True)
+    for name in ("a.png", "below/b.png"):
+        cv2.imwrite(str(source / name), astronaut)
+    (source / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    code, _, err = run("--source", source, "--output", tmp_path / "out", "--jsonl",
+                       tmp_path / "out.jsonl")
+    assert code == 1 and "broken.jpg is truncated" in err
+    assert len(lines(tmp_path / "out.jsonl")) == 2
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a.png", "b.png"]
+
+
+def test_faces_are_limited_by_number_and_score(run, astronaut, tmp_path):
+    both = tmp_path / "two.png"
+    cv2.imwrite(str(both), np.hstack([astronaut, astronaut[:, ::-1]]))
+    for arguments, faces in (((), 2), (("--max-faces", 1), 1), (("--min-score", 0.999), 0)):
+        run("--source", both, "--jsonl", tmp_path / "out.jsonl", *arguments)
+        assert len(lines(tmp_path / "out.jsonl")[0]["faces"]) == faces
+
+
+@pytest.mark.parametrize("depth", ["grey", "16 bit", "alpha"])
+def test_unusual_pictures_give_the_same_face(run, astronaut, tmp_path, depth):
+    grey = np.repeat(cv2.cvtColor(astronaut, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
+    picture = {
+        "grey": grey[..., 0],
+        "16 bit": astronaut.astype(np.uint16) * 257,
+        "alpha": np.dstack([astronaut, np.full(astronaut.shape[:2], 200, np.uint8)]),
+    }[depth]
+    plain = grey if depth == "grey" else astronaut
+    faces = []
+    for name, content in (("plain.png", plain), ("unusual.png", picture)):
+        cv2.imwrite(str(tmp_path / name), content)
+        assert run("--source", tmp_path / name, "--jsonl", tmp_path / "out.jsonl")[0] == 0
+        faces.append(lines(tmp_path / "out.jsonl")[0]["faces"])
+    assert len(faces[0]) == 1 and faces[0][0]["box"] == pytest.approx(faces[1][0]["box"], abs=1)
+    assert faces[0][0]["label"] == faces[1][0]["label"]
+
+
+def test_a_picture_of_one_pixel_has_no_face(run, tmp_path):
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    code, out, _ = run("--source", tmp_path / "dot.png", "--json")
+    assert code == 0 and json.loads(out)["faces"] == 0
+
+
+def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, astronaut):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "text.mp4").write_text("hello")
+    clip = write_clip([astronaut] * 2)
+    cases = [
+        (("--source", tmp_path / "none.jpg"), "does not exist"),
+        (("--source", tmp_path / "empty.jpg"), "is empty"),
+        (("--source", tmp_path / "text.jpg"), "not a picture"),
+        (("--source", tmp_path / "text.mp4"), "neither a picture nor a video"),
+        (("--camera", 97), "camera 97 is not there"),
+        (("--source", portrait, "--output", tmp_path / "no" / "out.jpg"), "there is no folder"),
+        (("--source", portrait, "--output", tmp_path / "out.xyz"), "needs a name that ends in"),
+        (("--source", clip, "--output", tmp_path / "out.jpg"), "a video needs a name"),
+        (("--source", portrait, "--jsonl", tmp_path / "no" / "out.jsonl"), "there is no folder"),
+        (("--source", portrait, "--csv", tmp_path), "it is a folder"),
+        (("--source", portrait, "--detector", tmp_path / "none.onnx"), "detector"),
+    ]
+    for arguments, said in cases:
+        code, out, err = run(*arguments)
+        assert code == 2, arguments
+        assert err.startswith("fer-run: error: ") and said in err and err.count("\n") == 1, err
+        assert not out
+
+
+def test_a_missing_engine_and_a_plan_are_one_line(portrait, tmp_path, capfd):
+    (tmp_path / "manet.plan").write_bytes(b"")
+    for engine, said in (("none.onnx", "does not exist"), ("manet.plan", "ONNX file beside it")):
+        assert main(["--engine", str(tmp_path / engine), "--source", str(portrait)]) == 2
+        err = capfd.readouterr().err
+        assert said in err and err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    from feredge.runtime.errors import EngineError
+
+    with pytest.raises(EngineError):
+        main(["--debug", "--engine", str(tmp_path / "none.onnx"), "--source", "x.jpg"])
+
+
+def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch):
+    def refused(*arguments):
+        raise cv2.error("The function is not implemented")
+
+    monkeypatch.setattr(outputs.cv2, "imshow", refused)
+    monkeypatch.setattr(outputs.cv2, "destroyAllWindows", lambda: None)
+    code, _, err = run("--source", portrait, "--display")
+    assert code == 2 and "no window can be opened" in err
+
+
+def test_q_in_the_window_ends_the_run(run, astronaut, write_clip, monkeypatch):
+    monkeypatch.setattr(outputs.cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(outputs.cv2, "waitKey", lambda *_: ord("q"))
+    monkeypatch.setattr(outputs.cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(outputs.cv2, "destroyAllWindows", lambda: None)
+    code, out, _ = run("--source", write_clip([astronaut] * 9), "--display", "--json")
+    assert code == 0 and json.loads(out)["frames"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_the_run_with_its_files_closed(
+    exported, detector_path, astronaut, write_clip, tmp_path, number
+):
+    clip = write_clip([cv2.resize(astronaut, (640, 640))] * 1500)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feredge.runtime.fer_run", "--engine", exported / "manet.int8.onnx",
+         "--detector", detector_path, "--source", clip, "--jsonl", tmp_path / "out.jsonl",
+         "--output", tmp_path / "out.mp4", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (tmp_path / "out.jsonl").exists() and (tmp_path / "out.jsonl").stat().st_size > 2000:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    frames = json.loads(out)["frames"]
+    assert 0 < frames < 1500
+    assert len(lines(tmp_path / "out.jsonl")) == frames
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
+
+
+def test_a_damaged_clip_gives_what_it_holds_and_exits_1(run, write_clip, tmp_path, astronaut):
+    whole = write_clip([astronaut] * 30, "clip.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    code, _, err = run("--source", tmp_path / "cut.avi", "--jsonl", tmp_path / "out.jsonl")
+    assert code == 1 and "truncated or damaged" in err
+    assert 5 < len(lines(tmp_path / "out.jsonl")) < 30
