@@ -1,0 +1,1 @@
+"""INT8: activation ranges from real faces, and where quantisation goes."""

@@ -1,0 +1,143 @@
+"""Activation ranges: measured once from real faces, kept as JSON, the one truth for every graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from feredge.calibration.placement import cpu_values, range_key, source_of, tensorrt_values
+from feredge.calibration.sessions import session_of
+from feredge.runtime.errors import CalibrationError
+from feredge.runtime.faces import Array
+from feredge.runtime.spec import INPUT_NAME
+
+FORMAT = 1
+METHOD = "max"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The range of every tensor that some INT8 graph quantises.
+
+    `values` maps a key like `layer1.0.conv1:input` to `(min, max)` per method. They hold for the
+    weights, faces and crop named beside them; `recorded` keeps what INT8 with them cost.
+    """
+
+    checkpoint_sha256: str
+    faces: int
+    faces_sha256: str
+    crop: Mapping[str, Any]
+    values: Mapping[str, Mapping[str, tuple[float, float]]]
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def of(self, keys: Sequence[str], method: str = METHOD) -> dict[str, tuple[float, float]]:
+        """Return the ranges of the tensors that a graph quantises.
+
+        Raises:
+            CalibrationError: some have none.
+        """
+        missing = [key for key in keys if method not in self.values.get(key, {})]
+        if missing:
+            raise CalibrationError(
+                f"ranges cover {len(keys) - len(missing)} of {len(keys)} quantised tensors; "
+                f"missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. "
+                "Calibrate again with this checkpoint: pass --calibration-data"
+            )
+        return {key: self.values[key][method] for key in keys}
+
+    def check_belongs(self, checkpoint_sha256: str) -> None:
+        """Check that the ranges were measured on these weights.
+
+        Raises:
+            CalibrationError: they were not.
+        """
+        if self.checkpoint_sha256 != checkpoint_sha256:
+            raise CalibrationError(
+                f"these ranges belong to weights {self.checkpoint_sha256[:12]}, the checkpoint is "
+                f"{checkpoint_sha256[:12]}; calibrate again: pass --calibration-data FOLDER"
+            )
+
+    def to_json(self) -> str:
+        """Return the JSON that `from_json` reads, a line a tensor."""
+        document = asdict(self)
+        values = document.pop("values")
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(values[key])}" for key in values)
+        head = json.dumps(document, indent=1)
+        return f"{head[:-2]},\n \"values\": {{\n{lines}\n }}\n}}\n"
+
+    @staticmethod
+    def from_json(text: str) -> Ranges:
+        """Read what `to_json` wrote.
+
+        Raises:
+            CalibrationError: it is not a ranges file, or a truncated one.
+        """
+        try:
+            document = json.loads(text)
+            values = {
+                key: {method: (float(low), float(high)) for method, (low, high) in methods.items()}
+                for key, methods in document.pop("values").items()
+            }
+            ranges = Ranges(values=values, **document)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CalibrationError(f"not a ranges file, or a truncated one: {error}") from error
+        if ranges.format != FORMAT:
+            raise CalibrationError(f"ranges of format {ranges.format}, expected {FORMAT}")
+        return ranges
+
+
+def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Value]:
+    """Return every tensor that the TensorRT or the CPU graph needs a range for, by its key."""
+    wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
+    return {range_key(value, convs): value for value in dict.fromkeys(wanted)}
+
+
+def measured_ranges(
+    model: ir.Model, convs: Sequence[ir.Node], batches: Iterable[Array]
+) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:
+    """Run faces through the FP32 graph and note each tensor's smallest and largest value.
+
+    Args:
+        model: FP32, from `onnx_from_torch`; left as it was.
+        convs: its convolutions that will run in INT8.
+        batches: `(n, 3, side, side)` float32 crops.
+
+    Returns:
+        The ranges per key and method, and the number of faces.
+
+    Raises:
+        CalibrationError: an activation is not finite.
+    """
+    keyed = keyed_values(model.graph, convs)
+    names = [str(value.name) for value in keyed.values()]
+    session = session_of(model, extra_outputs=[name for name in names if name != INPUT_NAME])
+    low = np.full(len(names), np.inf)
+    high = np.full(len(names), -np.inf)
+    faces = 0
+    for crops in batches:
+        fetched = [name for name in names if name != INPUT_NAME]
+        tensors = dict(zip(fetched, session.run(fetched, {INPUT_NAME: crops})))
+        tensors[INPUT_NAME] = crops
+        low = np.minimum(low, [tensors[name].min() for name in names])
+        high = np.maximum(high, [tensors[name].max() for name in names])
+        faces += len(crops)
+        check_finite(dict(zip(keyed, zip(low, high))))
+    return {key: {METHOD: (float(a), float(b))} for key, a, b in zip(keyed, low, high)}, faces
+
+
+def check_finite(extremes: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse activations that no range can hold.
+
+    Raises:
+        CalibrationError: one is infinite or NaN.
+    """
+    for key, pair in extremes.items():
+        if not np.isfinite(pair).all():
+            raise CalibrationError(f"{key} is not finite on these faces: the checkpoint is "
+                                   "damaged, or its normalisation is another one")

@@ -1,0 +1,131 @@
+import json
+
+import cv2
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from feredge.calibration.faces import FaceFolder
+from feredge.calibration.placement import quantised_convs
+from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.runtime import open_detector
+from feredge.runtime.errors import CalibrationError
+from feredge.runtime.pictures import find_pictures
+from feredge.runtime.preprocess.geometry import whole_picture
+from feredge.runtime.preprocess.opencv import crop_faces
+from feredge.runtime.spec import CropSpec, InputSpec
+
+KEEP_FLOAT = ("*.cbam.*",)
+
+
+@pytest.fixture(scope="module")
+def fp32(exported):
+    return ir.load(exported / "manet.onnx")
+
+
+@pytest.fixture
+def some_faces(faces_48px, tmp_path):
+    """Forty faces and what else lies about in such folders."""
+    folder = tmp_path / "faces"
+    (folder / "more").mkdir(parents=True)
+    for k, file in enumerate(find_pictures(faces_48px)[::90]):
+        (folder / ("more" if k % 2 else ".") / file.name).write_bytes(file.read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def test_batches_are_crops_as_the_runtime_cuts_them(some_faces):
+    faces = FaceFolder(some_faces, InputSpec(96), CropSpec())
+    batches = list(faces.batches())
+    assert [len(batch) for batch in batches] == [32, len(faces.files) - 32]
+    picture = cv2.imread(str(faces.files[0]))
+    box, whole = whole_picture(picture.shape)
+    assert (batches[0][:1] == crop_faces(picture, box, InputSpec(96), whole)).all()
+
+
+def test_faces_are_found_in_scenes(photos, detector_path, tmp_path):
+    for file in find_pictures(photos)[:5]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    cv2.imwrite(str(tmp_path / "nobody.png"), np.zeros((100, 100, 3), np.uint8))
+    with open_detector(detector_path) as detector:
+        faces = FaceFolder(tmp_path, InputSpec(96), CropSpec(), detector)
+        (crops,) = faces.batches()
+    assert crops.shape == (5, 3, 96, 96)
+
+
+def test_broken_pictures_are_left_out_with_one_warning_each(some_faces):
+    (some_faces / "broken.png").write_bytes(b"broken")
+    faces = FaceFolder(some_faces, InputSpec(32), CropSpec())
+    with pytest.warns(UserWarning, match=r"left out: .*broken\.png") as warned:
+        first = sum(map(len, faces.batches()))
+        second = sum(map(len, faces.batches()))
+    assert first == second == len(faces.files) - 1
+    assert len([w for w in warned if "broken" in str(w.message)]) == 1
+
+
+def test_folders_without_faces_are_refused(tmp_path):
+    for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no pictures")):
+        with pytest.raises(CalibrationError, match=said):
+            FaceFolder(folder, InputSpec(32), CropSpec())
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.warns(UserWarning), pytest.raises(CalibrationError, match="no face could be read"):
+        list(FaceFolder(tmp_path, InputSpec(32), CropSpec()).batches())
+
+
+def test_few_faces_are_warned_about(tmp_path, astronaut):
+    cv2.imwrite(str(tmp_path / "a.png"), astronaut)
+    with pytest.warns(UserWarning, match=r"1 pictures .* from 500 faces"):
+        FaceFolder(tmp_path, InputSpec(32), CropSpec())
+
+
+def test_measured_ranges_are_the_extremes_of_the_activations(fp32):
+    rng = np.random.default_rng(0)
+    batches = [rng.random((n, 3, 96, 96), np.float32) for n in (4, 3)]
+    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    values, faces = measured_ranges(fp32, convs, batches)
+    assert faces == 7 and len(values) > 100
+    pixels = np.concatenate(batches)
+    assert values["conv1:input"]["max"] == (float(pixels.min()), float(pixels.max()))
+    weight = fp32.graph.initializers["conv1.weight"].const_value.numpy()
+    bias = fp32.graph.initializers["conv1.bias"].const_value.numpy()
+    import torch
+
+    stem = torch.nn.functional.conv2d(torch.from_numpy(pixels), torch.from_numpy(weight.copy()),
+                                      torch.from_numpy(bias.copy()), stride=2, padding=3).relu()
+    low, high = values["layer1.0.conv1:input"]["max"]
+    assert low == 0 and high == pytest.approx(float(stem.max()), rel=1e-5)
+
+
+def test_activations_that_are_not_finite_are_refused(fp32):
+    damaged = fp32.clone()
+    weight = damaged.graph.initializers["layer1.0.conv1.weight"]
+    array = weight.const_value.numpy().copy()
+    array[0] = np.nan
+    weight.const_value = ir.tensor(array)
+    convs = quantised_convs(damaged.graph, KEEP_FLOAT)
+    with pytest.raises(CalibrationError, match=r"layer1\.0\.conv2:input is not finite"):
+        measured_ranges(damaged, convs, [np.zeros((1, 3, 96, 96), np.float32)])
+
+
+def ranges():
+    values = {"conv1:input": {"max": (0.0, 1.0)}, "layer1.0.conv1:input": {"max": (-1.5, 2.25)}}
+    return Ranges("ab" * 32, 3, "cd" * 32, {"scale": 1.0}, values, {"cpu-7bit": {"top1": 0.99}})
+
+
+def test_ranges_survive_the_round_trip_through_json():
+    text = ranges().to_json()
+    assert Ranges.from_json(text) == ranges()
+    assert json.loads(text)["values"]["conv1:input"]["max"] == [0.0, 1.0]
+    assert "\n  \"conv1:input\"" in text, "one line a tensor, so that a diff can be read"
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, 300])
+def test_a_truncated_ranges_file_is_refused(cut):
+    with pytest.raises(CalibrationError, match="truncated"):
+        Ranges.from_json(ranges().to_json()[:cut])
+
+
+def test_ranges_of_other_weights_are_refused():
+    ranges().check_belongs("ab" * 32)
+    with pytest.raises(CalibrationError, match=r"abababababab.*000000000000.*calibrate again"):
+        ranges().check_belongs("00" * 32)
