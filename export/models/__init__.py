@@ -1,0 +1,1 @@
+"""The networks, and the registry that they enter when they are imported."""
