@@ -1,6 +1,6 @@
 """Accuracy of exported networks on a folder of face crops, one folder a class.
 
-    python -m feredge.benchmarks.accuracy FOLDER ENGINE [ENGINE ...] [--json FILE]
+Usage: `python -m feredge.benchmarks.accuracy FOLDER ENGINE [ENGINE ...] [--json FILE]`
 
 The folders are called after the engine's labels, also with a number before them (`0_neutral`).
 """
