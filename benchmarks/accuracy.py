@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 from feredge.runtime import Engine, open_engine
 from feredge.runtime.errors import SourceError
 from feredge.runtime.pictures import find_pictures, read_picture

@@ -16,7 +16,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 
 # Not counted as part of the installation: a new venv brings it itself.
 OWN = {"pip", "setuptools"}

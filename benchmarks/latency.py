@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 from feredge.runtime import Engine, open_engine
 
 WARM_UP = 3

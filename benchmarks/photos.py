@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 from feredge.runtime import classify, open_detector, open_engine
 from feredge.runtime.pictures import read_picture
 

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 from feredge.export.portrait import portrait_face
 from feredge.runtime import Engine, Faces, open_detector, open_engine
 from feredge.runtime.detector import YuNetDetector
