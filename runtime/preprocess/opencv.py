@@ -9,14 +9,14 @@ from feredge.runtime.faces import Array
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
 from feredge.runtime.spec import CropSpec, InputSpec
 
-MANY_SAMPLES = 4  # the mean of 16 samples and more is exact enough when each is rounded
+MOST_VALUES = 6_000_000  # 2 Mpx: a larger face is averaged over so much that rounding is lost
 
 
 def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: CropSpec) -> Array:
     """Cut one square crop per face box and normalise it for the network.
 
     The same sum as the reference, within 1/255 (OpenCV 5; OpenCV 4 rounds weights: 8/255); far
-    closer for faces of up to three times the crop's side.
+    closer for faces of less than 2 Mpx.
 
     Args:
         frame_bgr: `(h, w, 3)` uint8.
@@ -51,9 +51,8 @@ def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array
     # From the fine grid's pixel centres to the frame's pixel centres, as OpenCV counts them.
     to_frame = matrix / [samples, samples, 1]
     to_frame[:, 2] += to_frame[:, :2].sum(axis=1) / 2 - 0.5
-    if samples < MANY_SAMPLES:
-        frame_bgr, origin = surroundings(frame_bgr, matrix, side_px)
-        to_frame[:, 2] -= origin
+    frame_bgr, origin = surroundings(frame_bgr, matrix, side_px)
+    to_frame[:, 2] -= origin
     fine = cv2.warpAffine(
         frame_bgr, to_frame, (grid, grid),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
@@ -65,14 +64,14 @@ def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array
 
 
 def surroundings(frame_bgr: Array, matrix: Array, side_px: int) -> tuple[Array, Array]:
-    """Return the part of a frame that a crop reads, as float32, and its corner's `(x, y)`.
+    """Return the part of a frame that a crop reads, and its corner's `(x, y)`.
 
-    OpenCV rounds what it warps to the type that it was given; on uint8 that alone changes a
-    probability by thousandths.
+    As float32, unless it is very large: OpenCV rounds what it warps to the type that it was given,
+    and on uint8 that alone changes a probability by thousandths.
     """
     corners = matrix[:, :2] @ (np.array([[0, 1, 0, 1], [0, 0, 1, 1]]) * side_px) + matrix[:, 2:]
     size = np.array(frame_bgr.shape[1::-1])
     low = np.clip(np.floor(corners.min(axis=1)).astype(np.int64) - 2, 0, size - 1)
     high = np.clip(np.ceil(corners.max(axis=1)).astype(np.int64) + 2, low + 1, size)
     part = frame_bgr[low[1] : high[1], low[0] : high[0]]
-    return part.astype(np.float32), low
+    return (part if part.size > MOST_VALUES else part.astype(np.float32)), low

@@ -11,7 +11,7 @@ from feredge.runtime.preprocess import opencv, reference
 from feredge.runtime.preprocess.geometry import crop_matrices, whole_picture
 from feredge.runtime.spec import CropSpec, InputSpec
 
-# OpenCV 4 rounds the weights of its warp to 1/32 px; where samples are many they are rounded, too.
+# OpenCV 4 rounds the weights of its warp to 1/32 px; a very large face is rounded to whole levels.
 ROUNDED, TOLERANCE = (1 / 255, 0.01 / 255) if cv2.__version__ >= "5" else (8 / 255, 8 / 255)
 PATHS = pytest.mark.parametrize("crop_faces", [reference.crop_faces, opencv.crop_faces],
                                 ids=["reference", "opencv"])
@@ -135,9 +135,16 @@ def test_opencv_follows_the_reference(size, side, place, ratio, aspect, crop, se
     boxes = np.array([[x - half, y - half * aspect, x + half, y + half * aspect]])
     spec = InputSpec(side)
     expected = reference.crop_faces(frame, boxes, spec, crop)
-    (samples,) = crop_matrices(boxes, crop, side)[1]
-    tolerance = ROUNDED if samples >= opencv.MANY_SAMPLES else TOLERANCE
-    assert np.abs(opencv.crop_faces(frame, boxes, spec, crop) - expected).max() <= tolerance
+    assert np.abs(opencv.crop_faces(frame, boxes, spec, crop) - expected).max() <= TOLERANCE
+
+
+def test_a_very_large_face_is_exact_to_a_level(astronaut):
+    frame = cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC)
+    assert frame.size > opencv.MOST_VALUES
+    boxes = np.array([[10.0, -20.0, 1790.0, 1810.0]])
+    expected = reference.crop_faces(frame, boxes, InputSpec(48), CropSpec())
+    got = opencv.crop_faces(frame, boxes, InputSpec(48), CropSpec())
+    assert np.abs(got - expected).max() <= ROUNDED
 
 
 def test_a_small_face_on_a_4k_frame(astronaut):
