@@ -12,7 +12,7 @@ import numpy as np
 
 from feredge.runtime.errors import require
 from feredge.runtime.faces import Array
-from feredge.runtime.preprocess.colour import Colour, colour_of
+from feredge.runtime.preprocess.colour import LUMA_WEIGHTS, Colour, colour_of
 from feredge.runtime.preprocess.compile import kernel_cubin
 from feredge.runtime.preprocess.geometry import MAX_SAMPLES
 from feredge.runtime.spec import InputSpec
@@ -80,7 +80,8 @@ class FrameLayout:
         check_pitch("pitch", self.pitch, self.width * form.bytes_per_pixel, form.alignment)
         if self.pixels == "nv12":
             check_pitch("chroma_pitch", self.chroma_pitch, (self.width + 1) // 2 * 2, 2)
-            colour_of(self.colour, self.full_range)
+            if self.colour not in LUMA_WEIGHTS:
+                raise ValueError(f"colour is {self.colour!r}, expected {' or '.join(LUMA_WEIGHTS)}")
 
 
 def check_pitch(name: str, pitch: int, row_bytes: int, alignment: int) -> None:

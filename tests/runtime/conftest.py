@@ -1,0 +1,60 @@
+"""Fixtures: the emulated CUDA driver with PyCUDA on it, and the warp kernel loaded there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "emulation"))
+
+import emulated_cuda  # noqa: E402
+
+
+def or_skip(build: Any, *arguments: Any) -> Any:
+    """Build something; where its tools are missing, CI fails and others skip."""
+    try:
+        return build(*arguments)
+    except emulated_cuda.MissingTool as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def emulated_driver() -> Any:
+    """The emulated libcuda, with `emulated_allocations()`; PyCUDA can be imported from now on."""
+    return or_skip(emulated_cuda.load)
+
+
+@pytest.fixture(scope="session")
+def cuda_context(emulated_driver: Any) -> Iterator[Any]:
+    """The primary context of the emulated device, current in this thread."""
+    import pycuda.driver as cuda
+
+    cuda.init()
+    context = cuda.Device(0).retain_primary_context()
+    context.push()
+    yield context
+    context.pop()
+
+
+@pytest.fixture(scope="session")
+def warp_module(cuda_context: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The warp kernel, compiled by the code that compiles it on a GPU."""
+    from feredge.runtime.preprocess.cuda import load_module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return load_module()
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> Path:
+    """The CUDA toolkit's compiler."""
+    path: Path = or_skip(emulated_cuda.nvcc)
+    return path
