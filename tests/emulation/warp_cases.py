@@ -15,6 +15,7 @@ from feredge.runtime.preprocess.cuda import FORMATS, FrameLayout
 from feredge.runtime.spec import InputSpec
 
 UNTOUCHED = 0x5A
+ADDRESSES = (0, 32, 40, 8)  # where the kernel's arguments have those of Case.buffers()
 PLAIN = InputSpec(1)
 IMAGENET = InputSpec(1, "bgr", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -46,6 +47,17 @@ class Case:
         packed = np.zeros(cuda.packed_bytes(self.max_faces), np.uint8)
         cuda.pack_faces(packed, self.matrices, self.samples, self.size, self.layout)
         return packed
+
+    def buffers(self) -> list[np.ndarray]:
+        """Return what a launch reads and writes: frame, faces, crops, and NV12's UV."""
+        row = self.layout.width * FORMATS[self.layout.pixels].bytes_per_pixel
+        # Without what the pitch adds to the last row: a camera's buffer may end there.
+        frame = self.pixels.reshape(-1)[: self.pixels.size - self.pixels.shape[1] + row]
+        crops = np.full(self.crops_bytes(), UNTOUCHED, np.uint8)
+        return [frame, self.packed(), crops, *([self.chroma] if self.chroma.size else [])]
+
+    def buffer_bytes(self) -> list[int]:
+        return [buffer.nbytes for buffer in self.buffers()]
 
     def crops_bytes(self) -> int:
         return self.max_faces * 3 * self.size[0] * self.size[1] * self.dtype().itemsize
@@ -84,7 +96,7 @@ class Case:
         if not self.black:
             return np.zeros(shape, bool)
         edges = np.array([self.layout.width, self.layout.height])
-        near = [np.zeros(self.size, bool)] * 0
+        near = []
         for matrix, samples in zip(self.matrices, self.samples):
             x, y = reference.sample_positions(matrix, samples, self.size)
             doubt = np.zeros(x.shape)
@@ -143,20 +155,12 @@ def recorded(case: Case) -> bytes:
     kernel = cuda.WarpFaces(module, case.layout, case.input, case.size, case.half, case.black)
     kernel.launch(64, 64, 64, case.max_faces, None, 64 if nv12 else 0)
     ((grid, block, arguments),) = launches
-    crops = np.full(case.crops_bytes(), UNTOUCHED, np.uint8)
-    buffers = [(0, ends_with_its_last_row(case.pixels, case)), (32, case.packed()), (40, crops)]
-    if nv12:
-        buffers.append((8, case.chroma))
+    buffers = case.buffers()
     parts = [struct.pack("I", len(module.name)), module.name,
              struct.pack("7I", *grid, *block, len(buffers)), counted(arguments)]
-    parts += [struct.pack("I", place) + counted(array.tobytes()) for place, array in buffers]
+    parts += [struct.pack("I", place) + counted(array.tobytes())
+              for place, array in zip(ADDRESSES, buffers)]
     return b"".join(parts)
-
-
-def ends_with_its_last_row(pixels: np.ndarray, case: Case) -> np.ndarray:
-    """Return a frame's bytes without what its pitch adds to the last row."""
-    row = case.layout.width * FORMATS[case.layout.pixels].bytes_per_pixel
-    return pixels.reshape(-1)[: pixels.size - pixels.shape[1] + row]
 
 
 def counted(content: bytes) -> bytes:

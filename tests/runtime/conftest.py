@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,12 @@ def warp_module(cuda_context: Any, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         return load_module()
+
+
+@pytest.fixture(scope="session")
+def sanitized_runner() -> Callable[[Path], Path]:
+    """From a .cu file to the program that runs its kernels under sanitizers."""
+    return lambda kernel: or_skip(emulated_cuda.sanitized_runner, kernel)
 
 
 @pytest.fixture(scope="session")
