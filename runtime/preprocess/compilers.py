@@ -104,15 +104,28 @@ class Nvrtc:
 
 def open_nvrtc(major: int) -> Nvrtc | None:
     """Open the system's NVRTC of a CUDA version, or else PyPI's."""
-    name = f"libnvrtc.so.{major}"
     # A Jetson's own comes first: it is of the driver's version.
     folders = [folder / "lib64" for folder in cuda_folders()] + pypi_folders(major)
-    for candidate in (name, *(str(folder / name) for folder in folders)):
+    for folder in (None, *folders):
         try:
-            return Nvrtc(ctypes.CDLL(candidate))
+            return Nvrtc(loaded(f"libnvrtc.so.{major}", folder))
         except (OSError, AttributeError):
             continue
     return None
+
+
+def loaded(name: str, folder: Path | None) -> ctypes.CDLL:
+    """Load a library, by its name alone where no folder is given.
+
+    Raises:
+        OSError: it is not there or does not load.
+    """
+    if folder is None:
+        return ctypes.CDLL(name)
+    # NVRTC looks for its other half by name alone, and not beside itself.
+    for half in folder.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(half), ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(folder / name))
 
 
 def pypi_folders(major: int) -> list[Path]:

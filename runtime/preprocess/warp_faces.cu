@@ -18,6 +18,9 @@ using byte = unsigned char;
 
 constexpr int BLOCK_X = 8, BLOCK_Y = 16;  // 32 x 16 pixels: few threads idle on small crops
 constexpr int PIXELS = 4;                 // a thread's: 16 bytes of a float plane
+// At least so many blocks a multiprocessor: 64 registers a thread, in which four samples are in
+// flight. Left to itself, ptxas 13.0 takes fewer and spills on sm_100 and sm_110.
+constexpr int BLOCKS = 8;
 
 // What changes from frame to frame, as cuda.py packs it: this, then one Face for each crop.
 struct Faces {
@@ -260,7 +263,7 @@ __device__ __forceinline__ void warp(const Frame& frame, const Faces* faces, Out
 }
 
 #define WARP_FACES(name, Format, PADDED, Output)                                                 \
-  extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y)                                \
+  extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, BLOCKS)                        \
       name(Frame frame, const Faces* __restrict__ faces, Output* __restrict__ crops, int width,  \
            int height, int reverse, Normalise normalise, Colour colour) {                        \
     warp<Format, PADDED>(frame, faces, crops, width, height, reverse != 0, normalise, colour);   \
