@@ -182,7 +182,7 @@ def frame_of(
 
 def turned(centre: tuple[float, float], ratio: float, angle: float, size: tuple[int, int],
            stretch: float = 1.0) -> np.ndarray:
-    """Return the matrix of a crop about a centre, `ratio` frame px a crop px, turned by an angle."""
+    """Return the matrix of a turned crop about a centre, `ratio` px of the frame a px of it."""
     cos, sin = np.cos(angle), np.sin(angle)
     linear = ratio * np.array([[cos, -sin * stretch], [sin, cos * stretch]])
     shift = np.array(centre) - linear @ np.array([size[1] / 2, size[0] / 2])

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "emulation"))
 
-import emulated_cuda  # noqa: E402
+import emulated_cuda
 
 
 def or_skip(build: Any, *arguments: Any) -> Any:

@@ -30,11 +30,10 @@ def test_the_kernel_follows_the_reference(warp_module, case):
 @every_format
 @pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
 def test_boxes_over_every_edge(warp_module, pixels, half):
-    boxes = [[-5, -7, 9, 8], [20, -3, 40, 12], [-9, 15, 8, 39], [25, 22, 44, 41], [-10, -10, 60, 60],
-             [10, 10, 10.3, 10.2], [-200, 3, 5, 30]]
-    check_boxes = boxes_case(pixels, 33, 31, boxes, 24, CropSpec(1.2, 0.1), half=half,
-                             input=IMAGENET)
-    check(check_boxes, run(warp_module, check_boxes))
+    boxes = [[-5, -7, 9, 8], [20, -3, 40, 12], [-9, 15, 8, 39], [25, 22, 44, 41],
+             [-10, -10, 60, 60], [10, 10, 10.3, 10.2], [-200, 3, 5, 30]]
+    case = boxes_case(pixels, 33, 31, boxes, 24, CropSpec(1.2, 0.1), half=half, input=IMAGENET)
+    check(case, run(warp_module, case))
 
 
 @every_format
@@ -131,7 +130,8 @@ def test_the_face_detectors_input(warp_module, astronaut):
 @every_format
 def test_matrices_of_infinities_and_nans_read_nothing_outside(warp_module, pixels):
     layout, rows, chroma = frame_of(pixels, 8, 8)
-    case = Case(layout, rows, np.array([turned((4, 4), 1, 0, (8, 8))]), np.array([1]), (8, 8), chroma)
+    size = (8, 8)
+    case = Case(layout, rows, turned((4, 4), 1, 0, size)[None], np.array([1]), size, chroma)
     for value in (np.nan, np.inf, -np.inf, 1e30):
         packed = case.packed()
         packed[cuda.HEADER_BYTES:].view(cuda.FACE)["offset"] = value

@@ -9,6 +9,8 @@ from emulated_cuda import KERNEL
 from hypothesis import HealthCheck, Phase, given, settings
 from warp_cases import Case, cases, check, frame_of, recorded, turned
 
+from feredge.runtime.preprocess.cuda import packed_bytes
+
 LAUNCHES = 300
 # Each takes one of the kernel's guards away: what stands there, what instead, what is said then.
 PLANTED = {
@@ -63,6 +65,7 @@ def test_a_kernel_without_a_guard_is_caught(sanitized_runner, tmp_path, guard, i
     spare = 50 if "blockIdx" in guard else 0  # so many more blocks than faces
     case = Case(layout, rows, matrix[None], np.array([1]), size, chroma, spare)
     if spare:
-        case.packed = lambda whole=case.packed(): whole[:64]
+        only_one = case.packed()[: packed_bytes(1)]
+        case.packed = lambda: only_one
     done, _ = launched(sanitized_runner(tmp_path / "planted.cu"), [case], tmp_path)
     assert done.returncode and said in done.stderr
