@@ -30,7 +30,7 @@ struct Stream {
 };
 struct Graph { std::vector<Work> nodes; };
 struct Event { Clock::time_point time; };
-struct Module { void* library; };
+struct Module { void* library; int file; };
 struct Function { Launch launch; };
 
 constexpr size_t TOTAL_BYTES = size_t(1) << 30, ALIGNMENT = 256;
@@ -102,15 +102,16 @@ size_t elf_bytes(const char* image) {
   return start + size_t(entry) * count;
 }
 
-void* open_library(const char* image) {
+// The file stays open as long as the library: dlopen takes a path that it knows for the same file.
+Module open_module(const char* image) {
   const size_t bytes = elf_bytes(image);
   const int file = memfd_create("emulated_module", 0);
-  if (file < 0) return nullptr;
+  if (file < 0) return {nullptr, file};
   const std::string path = "/proc/self/fd/" + std::to_string(file);
   const bool written = write(file, image, bytes) == ssize_t(bytes);
   void* library = written ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
-  close(file);
-  return library;
+  if (!library) close(file);
+  return {library, file};
 }
 }  // namespace
 
@@ -307,17 +308,19 @@ CUresult cuGraphDestroy(CUgraph graph) {
 
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
   if (std::memcmp(image, "\x7f" "ELF", 4)) return CUDA_ERROR_INVALID_IMAGE;
-  void* library = open_library(static_cast<const char*>(image));
-  if (!library) return CUDA_ERROR_NO_BINARY_FOR_GPU;
-  *module = CUmodule(new Module{library});
+  const Module opened = open_module(static_cast<const char*>(image));
+  if (!opened.library) return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  *module = CUmodule(new Module(opened));
   return CUDA_SUCCESS;
 }
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   return cuModuleLoadDataEx(module, image, 0, nullptr, nullptr);
 }
 CUresult cuModuleUnload(CUmodule module) {
-  dlclose(reinterpret_cast<Module*>(module)->library);
-  delete reinterpret_cast<Module*>(module);
+  Module* closed = reinterpret_cast<Module*>(module);
+  dlclose(closed->library);
+  close(closed->file);
+  delete closed;
   return CUDA_SUCCESS;
 }
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {

@@ -1,4 +1,4 @@
-"""The emulated CUDA driver: what would fail on a GPU fails there too, and what is taken is freed."""
+"""The emulated CUDA driver: what fails on a GPU fails there too, and what is taken is freed."""
 
 import ctypes
 
@@ -93,6 +93,20 @@ def test_a_cubin_of_a_gpu_does_not_load(cuda, nvcc):
     for image in (Nvcc(str(nvcc), 13, 0).cubin(VECTOR, "sm_87"), b"no image" * 20):
         with pytest.raises(cuda.Error):
             cuda.module_from_buffer(image)
+
+
+def test_modules_stand_beside_each_other(cuda, add):
+    from feredge.runtime.preprocess.compilers import open_nvrtc
+
+    source = VECTOR.replace("+=", "-=")
+    module = cuda.module_from_buffer(open_nvrtc(13).cubin(source, "sm_87"))
+    subtract = module.get_function("add").prepare("Pfi")
+    values = np.ones(4, np.float32)
+    memory = cuda.to_device(values)
+    for function, summand in ((add, 5.0), (subtract, 2.0)):
+        function.prepared_call((1, 1), (4, 1, 1), memory, summand, 4)
+    cuda.memcpy_dtoh(values, memory)
+    assert (values == 4).all()
 
 
 def test_a_captured_graph_does_nothing_until_it_is_launched(cuda, add, emulated_driver):

@@ -1,9 +1,11 @@
 """The warp kernel against the reference, through PyCUDA on the emulated driver."""
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from warp_cases import IMAGENET, Case, cases, check, frame_of, run, turned
+from warp_cases import IMAGENET, UNTOUCHED, Case, cases, check, frame_of, run, turned
 
 from feredge.runtime.detector import padded_input
 from feredge.runtime.preprocess import cuda, reference
@@ -152,3 +154,28 @@ def test_a_wrong_value_is_noticed(warp_module):
     crops.view(np.float32)[70] += 3e-5
     with pytest.raises(AssertionError, match="off by"):
         check(case, crops)
+
+
+def test_a_captured_launch_serves_any_count_up_to_its_bucket(warp_module, emulated_driver):
+    import pycuda.driver as driver
+
+    first = boxes_case("bgr", 40, 30, [[3, 3, 17, 15]], 8, capacity=4)
+    kernel = cuda.WarpFaces(warp_module, first.layout, first.input, first.size)
+    frame, faces = driver.to_device(first.pixels), driver.to_device(first.packed())
+    crops, stream = driver.mem_alloc(first.crops_bytes()), driver.Stream()
+    handle, graph, ready = map(ctypes.c_void_p, (stream.handle, 0, 0))
+    assert emulated_driver.cuStreamBeginCapture_v2(handle, 1) == 0
+    kernel.launch(int(frame), int(faces), int(crops), first.max_faces, stream)
+    assert emulated_driver.cuStreamEndCapture(handle, ctypes.byref(graph)) == 0
+    assert emulated_driver.cuGraphInstantiateWithFlags(
+        ctypes.byref(ready), graph, ctypes.c_ulonglong(0)) == 0
+    for count in (0, 4, 1, 3):
+        boxes = [[x, 2 * x, x + 9, 2 * x + 11] for x in range(count)]
+        case = boxes_case("bgr", 40, 30, boxes, 8, capacity=4)
+        made = np.full(case.crops_bytes(), UNTOUCHED, np.uint8)
+        driver.memcpy_htod(faces, case.packed())
+        driver.memcpy_htod(crops, made)
+        assert emulated_driver.cuGraphLaunch(ready, handle) == 0
+        driver.memcpy_dtoh(made, crops)
+        check(case, made)
+    assert emulated_driver.cuGraphExecDestroy(ready) == emulated_driver.cuGraphDestroy(graph) == 0
