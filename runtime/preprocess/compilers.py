@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,11 +57,13 @@ def nvrtc_package(major: int) -> str:
     return f"nvidia-cuda-nvrtc-cu{major}" if major < 13 else f"nvidia-cuda-nvrtc=={major}.*"
 
 
-def installed() -> list[Compiler]:
-    """Return the compilers of this machine, NVRTC before nvcc: it needs no host compiler."""
-    compilers: list[Compiler] = [nvrtc for major in MAJORS if (nvrtc := open_nvrtc(major))]
-    nvcc = find_nvcc()
-    return [*compilers, nvcc] if nvcc else compilers
+def installed() -> Iterator[Compiler]:
+    """Look for compilers, NVRTC before nvcc: it is faster and needs no host compiler."""
+    for major in MAJORS:
+        if nvrtc := open_nvrtc(major):
+            yield nvrtc
+    if nvcc := find_nvcc():
+        yield nvcc
 
 
 class Nvrtc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,16 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "emulation"))
 
 import emulated_cuda
-
-
-def or_skip(build: Any, *arguments: Any) -> Any:
-    """Build something; where its tools are missing, CI fails and others skip."""
-    try:
-        return build(*arguments)
-    except emulated_cuda.MissingTool as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+from emulated_cuda import or_skip
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 import ctypes
 
+import emulated_cuda
 import numpy as np
 import pytest
+from emulated_cuda import or_skip
 
 VECTOR = """
 extern "C" __global__ void add(float* values, float summand, int count) {
@@ -11,6 +13,17 @@ extern "C" __global__ void add(float* values, float summand, int count) {
   if (i < count) values[i] += summand;
 }
 """
+
+
+@pytest.mark.parametrize("ci, outcome", [("1", pytest.fail.Exception),
+                                         ("", pytest.skip.Exception)], ids=["ci", "elsewhere"])
+def test_without_a_toolkit_ci_fails_and_others_skip(monkeypatch, tmp_path, ci, outcome):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(emulated_cuda, "TOOLKITS", (tmp_path,))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    with pytest.raises(outcome, match=r"no CUDA toolkit: nvcc and cuda\.h are needed"):
+        or_skip(emulated_cuda.toolkit)
 
 
 @pytest.fixture(scope="module")
