@@ -12,6 +12,12 @@ def cache_folder() -> Path:
     return Path(base) / "feredge"
 
 
+def cuda_folders() -> list[Path]:
+    """Return where a CUDA toolkit may be installed, the likeliest first."""
+    named = [Path(folder) for key in ("CUDA_HOME", "CUDA_PATH") if (folder := os.environ.get(key))]
+    return [*named, Path("/usr/local/cuda")]
+
+
 def has_screen() -> bool:
     """Tell whether a window can be opened here."""
     return os.name == "nt" or any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -42,6 +42,10 @@ class ExportError(FeredgeError):
     """An exported graph that is not what it claims to be."""
 
 
+class KernelError(FeredgeError):
+    """The CUDA kernel cannot be compiled here."""
+
+
 class PackageError(FeredgeError):
     """A package that this step needs is not installed."""
 

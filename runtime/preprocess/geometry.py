@@ -57,6 +57,24 @@ def crop_matrices(
     return matrices, samples.astype(np.int64)
 
 
+def scaled_frame(shape: tuple[int, ...], inner_px: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the matrix and sample count that scale a frame, anchored top left, for a detector.
+
+    Args:
+        shape: of the frame, height first.
+        inner_px: width and height that the frame shrinks or grows to.
+
+    Returns:
+        `(1, 2, 3)` float64 and `(1,)` int64, as `crop_matrices` has them.
+    """
+    step = np.array([shape[1] / inner_px[0], shape[0] / inner_px[1]])
+    matrix = np.zeros((1, 2, 3))
+    matrix[0, :, :2] = np.diag(step)
+    # Plain interpolation down to a half, as the CPU's detector has it.
+    samples = np.ceil(step.max() - 1e-6) if step.max() > 2 else 1
+    return matrix, np.array([min(samples, MAX_SAMPLES)], np.int64)
+
+
 def whole_picture(shape: tuple[int, ...]) -> tuple[Array, CropSpec]:
     """Return the box and the crop that take a picture which already is a face crop whole."""
     height, width = shape[:2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from feredge.runtime.faces import Array
+from feredge.runtime.preprocess.colour import Colour
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
 from feredge.runtime.spec import CropSpec, InputSpec
 
@@ -36,26 +37,94 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)
 
 
-def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
-    """Return the `(side, side, 3)` float64 means of `samples` x `samples` bilinear samples."""
-    positions = (np.arange(side_px * samples) + 0.5) / samples
-    grid_x, grid_y = np.meshgrid(positions, positions)
+def warped(
+    frame: Array, matrix: Array, samples: int, size: int | tuple[int, int], black: bool = False
+) -> Array:
+    """Return the means of `samples` x `samples` bilinear samples a pixel.
+
+    Args:
+        frame: `(h, w, c)`, or `(h, w)` for one channel.
+        matrix: `(2, 3)`, from a position in the result to one in the frame, pixel edges.
+        samples: samples per pixel and axis.
+        size: side of the result in px, or its height and width.
+        black: a sample outside the frame is 0, instead of the frame's border.
+
+    Returns:
+        `(height, width, c)` or `(height, width)` float64.
+    """
+    x, y = sample_positions(matrix, samples, size)
+    values = bilinear(frame, x, y)
+    if black:
+        values[outside(frame, x, y)] = 0
+    return means(values, samples)
+
+
+def warped_nv12(
+    luma: Array, chroma: Array, matrix: Array, samples: int, size: int | tuple[int, int],
+    colour: Colour, black: bool = False,
+) -> Array:
+    """Return the pixels of an NV12 frame: Y and UV are sampled apart, then become colours.
+
+    Args:
+        luma: `(h, w)` uint8.
+        chroma: `(ceil(h / 2), ceil(w / 2), 2)` uint8, U and V, each amid two by two of Y's pixels.
+        matrix: as in `warped`.
+        samples: as in `warped`.
+        size: as in `warped`.
+        colour: what Y, U and V mean.
+        black: a sample outside the frame is black, instead of the frame's border.
+
+    Returns:
+        `(height, width, 3)` float64, RGB, 0 to 255.
+    """
+    x, y = sample_positions(matrix, samples, size)
+    # Counted from black, so that what is outside is 0 in both.
+    planes = bilinear(luma - colour.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
+    if black:
+        for values in planes:
+            values[outside(luma, x, y)] = 0
+    grey, uv = (means(values, samples) for values in planes)
+    u, v = uv[..., 0], uv[..., 1]
+    green = colour.u_to_green * u + colour.v_to_green * v
+    tints = np.stack([colour.v_to_red * v, green, colour.u_to_blue * u], axis=-1)
+    return np.clip(colour.luma * grey[..., None] + tints, 0, 255)
+
+
+def sample_positions(
+    matrix: Array, samples: int, size: int | tuple[int, int]
+) -> tuple[Array, Array]:
+    """Return x and y of every sample in the frame, `(height * samples, width * samples)` each."""
+    height, width = (size, size) if isinstance(size, int) else size
+    across, down = ((np.arange(n * samples) + 0.5) / samples for n in (width, height))
+    grid_x, grid_y = np.meshgrid(across, down)
     x = matrix[0, 0] * grid_x + matrix[0, 1] * grid_y + matrix[0, 2]
     y = matrix[1, 0] * grid_x + matrix[1, 1] * grid_y + matrix[1, 2]
-    values = bilinear(frame_bgr, x, y)
-    mean: Array = values.reshape(side_px, samples, side_px, samples, 3).mean(axis=(1, 3))
-    return mean
+    return x, y
 
 
-def bilinear(frame_bgr: Array, x: Array, y: Array) -> Array:
+def means(values: Array, samples: int) -> Array:
+    """Return the mean of every `samples` x `samples` tile of values."""
+    height, width = (n // samples for n in values.shape[:2])
+    tiles = values.reshape(height, samples, width, samples, *values.shape[2:])
+    return np.asarray(tiles.mean(axis=(1, 3)))
+
+
+def outside(frame: Array, x: Array, y: Array) -> Array:
+    """Tell which positions, in pixel edges, lie outside a frame."""
+    height, width = frame.shape[:2]
+    return np.asarray((x < 0) | (y < 0) | (x >= width) | (y >= height))
+
+
+def bilinear(frame: Array, x: Array, y: Array) -> Array:
     """Sample at positions in pixel edges; beyond the frame its border pixels go on."""
-    height, width = frame_bgr.shape[:2]
+    height, width = frame.shape[:2]
     # Clamp the coordinate, then split it: clamping the index alone extrapolates at the border.
     x = np.clip(x - 0.5, 0, width - 1)
     y = np.clip(y - 0.5, 0, height - 1)
     x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
-    u, v = (x - x0)[..., None], (y - y0)[..., None]
-    top = frame_bgr[y0, x0] * (1 - u) + frame_bgr[y0, x1] * u
-    bottom = frame_bgr[y1, x0] * (1 - u) + frame_bgr[y1, x1] * u
+    channels = (1,) * (frame.ndim - 2)
+    u, v = (x - x0).reshape(*x.shape, *channels), (y - y0).reshape(*y.shape, *channels)
+    top = frame[y0, x0] * (1 - u) + frame[y0, x1] * u
+    bottom = frame[y1, x0] * (1 - u) + frame[y1, x1] * u
     return np.asarray(top * (1 - v) + bottom * v)
