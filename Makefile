@@ -57,5 +57,28 @@ $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+# DATA holds ferplus-valid/, ferplus-calibration/ and photos/; see the README.
+DATA ?= ../shared/data
+RESULTS := benchmarks/results
+RUN := $(BIN)/python -m feredge.benchmarks
+
+bench: $(VENV)/dev
+	$(BIN)/fer-export --model manet --int8 --output build/bench
+	$(RUN).full_width build/bench/full.pth
+	$(BIN)/fer-export --model manet --checkpoint build/bench/full.pth --name full --int8 \
+		--calibration-data $(DATA)/photos --output build/bench
+	$(RUN).install . --json $(RESULTS)/install.json
+	$(RUN).accuracy $(DATA)/ferplus-valid build/bench/manet.onnx build/bench/manet.int8.onnx \
+		--json $(RESULTS)/accuracy.json
+	$(RUN).photos $(DATA)/photos --engine build/bench/manet.int8.onnx \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/photos.json
+	$(RUN).latency build/bench/full.onnx build/bench/full.int8.onnx \
+		--json $(RESULTS)/latency-full-width.json
+	$(RUN).latency build/bench/manet.onnx build/bench/manet.int8.onnx \
+		--json $(RESULTS)/latency-bundled.json
+	$(RUN).pipeline --engine build/bench/manet.int8.onnx \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/pipeline.json
+	$(RUN).readme $(RESULTS) README.md
+
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -1,6 +1,6 @@
 """Accuracy of exported networks on a folder of face crops, one folder a class.
 
-    python -m feredge.benchmarks.accuracy FOLDER ENGINE [ENGINE ...] [--json FILE]
+Usage: `python -m feredge.benchmarks.accuracy FOLDER ENGINE [ENGINE ...] [--json FILE]`
 
 The folders are called after the engine's labels, also with a number before them (`0_neutral`).
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from feredge.benchmarks.results import write_results
+from feredge.benchmarks.records import write_results
 from feredge.runtime import Engine, open_engine
 from feredge.runtime.errors import SourceError
 from feredge.runtime.pictures import find_pictures, read_picture

@@ -1,0 +1,95 @@
+"""Every command of the README runs, or is parsed where it needs what a test has not."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from feredge.benchmarks import readme as generator
+from feredge.export import fer_export
+from feredge.export.models.manet import MaNet
+from feredge.runtime import fer_run
+from feredge.runtime.pictures import find_pictures
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = {"fer-export": fer_export, "fer-run": fer_run}
+NEEDS_MORE = ("--camera",)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines += [line.strip() for line in README.splitlines() if line.startswith("    fer-")]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("fer-")]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_the_readmes_commands_are_understood(words):
+    COMMANDS[words[0]].arguments().parse_args(words[1:])
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, astronaut, detector_path, faces_48px, write_clip):
+    """A folder with what the README's commands name, and a detector in the cache."""
+    cache = tmp_path / "cache" / "feredge"
+    cache.mkdir(parents=True)
+    shutil.copy(detector_path, cache / "face_detection_yunet_2023mar.onnx")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "album").mkdir()
+    for path in ("people.jpg", "album/a.jpg", "album/b.png"):
+        cv2.imwrite(str(tmp_path / path), astronaut)
+    write_clip([astronaut] * 5, "clip.mp4")
+    (tmp_path / "faces").mkdir()
+    for file in find_pictures(faces_48px)[::70]:
+        shutil.copy(file, tmp_path / "faces")
+    torch.manual_seed(0)
+    torch.save(MaNet(7, 0.25).state_dict(), tmp_path / "mine.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readmes_commands_run_one_after_the_other(workplace, capfd):
+    ran = 0
+    for words in commands()[:-2]:
+        if not any(argument in words for argument in NEEDS_MORE):
+            assert COMMANDS[words[0]].main(words[1:]) == 0, words
+            ran += 1
+    assert ran >= 5
+    for name in ("exported/manet.int8.qdq.onnx", "mine.int8.onnx", "annotated.jpg", "faces.jsonl",
+                 "annotated/a.jpg", "faces.csv", "annotated.mp4"):
+        assert (workplace / name).is_file(), name
+    capfd.readouterr()
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line]) <= 6
+    exec(compile(code, "README", "exec"), {})
+    assert "happiness" in capfd.readouterr().out
+
+
+def test_the_readmes_numbers_are_those_of_the_results():
+    results = generator.read_results(ROOT / "benchmarks" / "results")
+    assert generator.filled(README, results) == README
+    for name in generator.SECTIONS:
+        assert f"<!-- {name} -->" in README
+
+
+def test_a_number_typed_by_hand_would_be_noticed():
+    results = generator.read_results(ROOT / "benchmarks" / "results")
+    typed = README.replace("2026", "2027").replace(" ms |", " ms  |")
+    assert generator.filled(typed, results) != typed
+
+
+def test_what_the_readme_names_exists():
+    for name in re.findall(r"`((?:runtime|export|benchmarks|calibration)/[\w./-]+)`", README):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`make (\w+)", README):
+        assert f"\n{name}:" in (ROOT / "Makefile").read_text(), name
+    for name in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / name).is_file(), name
