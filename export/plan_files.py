@@ -167,9 +167,11 @@ def device_tensorrt(target: str) -> TensorRT:
     """Return the TensorRT of a build that makes nothing but a plan.
 
     Raises:
-        ExportError: `--target` is ONNX, or `auto` found none.
+        ExportError: `--target` is onnx, or `auto` found none.
         PackageError: the one that was asked for is not installed.
     """
+    if target == "onnx":
+        raise ExportError("--target onnx builds no plan; pass --target tensorrt or tensorrt-rtx")
     kind = chosen_kind(target)
     if kind is None:
         raise ExportError("there is no plan to build: neither TensorRT with a GPU nor TensorRT-RTX "

@@ -8,6 +8,7 @@ that says FP16 and INT8 itself.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def build_config(
         pool = rt.module.MemoryPoolType.WORKSPACE
         common["memory_pool_limits"] = {pool: options.workspace_mb * MIB}
     if rt.is_rtx:
-        return rtx_config(builder, network, rt, common)
+        return rtx_config(builder, network, options, rt, common)
     config = flagged_config(builder, network, options, rt, ranges, common)
     if options.dla is not None:
         config.DLA_core = options.dla  # Polygraphy knows core 0 only
@@ -213,7 +214,8 @@ def build_config(
 
 
 def rtx_config(
-    builder: trt.Builder, network: trt.INetworkDefinition, rt: TensorRT, common: dict[str, Any]
+    builder: trt.Builder, network: trt.INetworkDefinition, options: PlanOptions, rt: TensorRT,
+    common: dict[str, Any],
 ) -> trt.IBuilderConfig:
     """Return a TensorRT-RTX configuration: its targets are named, since no GPU need be here."""
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
@@ -221,6 +223,8 @@ def rtx_config(
     targets = [(int(name[2:-1]), int(name[-1])) for name in rt.rtx_names()]
     config: trt.IBuilderConfig = CreateConfigRTX(compute_capabilities=targets, **common)(
         builder, network)
+    if not uses_tf32(options):
+        config.clear_flag(rt.module.BuilderFlag.TF32)  # Polygraphy leaves it on for RTX
     return config
 
 
@@ -260,9 +264,10 @@ def calibrator_of(
     if ranges is None:
         raise ExportError("a calibrator needs the ranges: NAME.ranges.json beside the ONNX file, "
                           "as fer-export --int8 writes it")
-    cache = cache_text(tensor_extremes(network, ranges), rt.number)
-    calibrator: trt.IInt8EntropyCalibrator2 = Calibrator(
-        data_loader=[], cache=io.BytesIO(cache.encode()))
+    cache = tempfile.TemporaryFile()  # Polygraphy asks for its size; memory has no fileno
+    cache.write(cache_text(tensor_extremes(network, ranges), rt.number).encode())
+    cache.seek(0)
+    calibrator: trt.IInt8EntropyCalibrator2 = Calibrator(data_loader=[], cache=cache)
     return calibrator
 
 

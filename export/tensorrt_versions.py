@@ -134,8 +134,8 @@ def tensorrt_of(kind: str) -> TensorRT:
     """
     module = require(MODULES[kind], kind)
     if not hasattr(module, "Builder"):  # type stubs leave a folder that imports as a package
-        raise PackageError(f"{MODULES[kind]}: it has no Builder; install it with: pip install "
-                           f"'feredge[{kind}]'")
+        raise PackageError(f"{MODULES[kind]}: there is a folder of that name, but not the package; "
+                           f"install it with: pip install 'feredge[{kind}]'")
     return TensorRT(kind, module)
 
 
