@@ -4,7 +4,14 @@ from dataclasses import replace
 import pytest
 
 from feredge.runtime.errors import SpecError
-from feredge.runtime.spec import CropSpec, DetectorSpec, InputSpec, ModelSpec, SourceSpec, TargetSpec
+from feredge.runtime.spec import (
+    CropSpec,
+    DetectorSpec,
+    InputSpec,
+    ModelSpec,
+    SourceSpec,
+    TargetSpec,
+)
 
 SPEC = ModelSpec(
     model="manet", variant="w50-96", labels=("neutral", "happiness"), input=InputSpec(96),
