@@ -44,7 +44,7 @@ from feredge.export.steps import Steps
 from feredge.export.tensorrt_versions import TensorRT, chosen_kind, tensorrt_of
 from feredge.runtime.cpu import exact_8_bit_weights
 from feredge.runtime.detector import open_detector
-from feredge.runtime.errors import CalibrationError, CheckpointError, ExportError
+from feredge.runtime.errors import CalibrationError, CheckpointError, ExportError, require
 from feredge.runtime.faces import Array
 from feredge.runtime.spec import CropSpec, InputSpec, ModelSpec, SourceSpec, TargetSpec
 
@@ -127,13 +127,15 @@ def plan_builder(plan: PlanOptions) -> TensorRT | None:
 
     Raises:
         PackageError: it is not installed.
-        ExportError: it cannot do what is asked for.
+        ExportError: it cannot do what is asked for, or needs a GPU.
     """
     kind = chosen_kind(plan.target)
     if kind is None:
         return None
     rt = tensorrt_of(kind)
+    require("polygraphy", kind)
     check_options(plan, rt)
+    rt.compute_capabilities()
     return rt
 
 

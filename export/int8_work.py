@@ -77,11 +77,12 @@ def inspected_work(document: str) -> list[ConvWork] | None:
     """Read the engine inspector's JSON of a plan built with detailed profiling verbosity.
 
     The batch is -1 and formats are not told where shapes are dynamic; a weight's type always is.
+    What a DLA took over is one layer that says nothing: the rest would not stand for the whole.
     """
     layers = [layer for layer in json.loads(document)["Layers"] if isinstance(layer, dict)]
     convs = [layer for layer in layers
              if layer.get("ParameterType") == "Convolution" and "Weights" in layer]
-    if not convs:
+    if not convs or any("DLA" in layer.get("LayerType", "") for layer in layers):
         return None
     return [
         ConvWork(layer["Weights"]["Count"] * prod(layer["Outputs"][0]["Dimensions"][2:]),

@@ -30,7 +30,7 @@ def test_the_inspector_tells_the_share_of_the_work(bindings):
 
 
 @pytest.mark.parametrize("layers", [[], [REFORMAT], ["conv1 + relu"],
-                                    [{"Name": "{ForeignNode[...]}", "LayerType": "DLA"}]],
+                                    [inspected("Int8", 8, 8, 8), {"LayerType": "DLA"}]],
                          ids=["none", "no convolution", "names only", "dla"])
 def test_layers_that_do_not_say_what_they_do_are_not_counted(layers):
     assert inspected_work(json.dumps({"Layers": layers})) is None
