@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
-from feredge.calibration.placement import cpu_values, range_key, source_of, tensorrt_values
-from feredge.calibration.sessions import session_of
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.faces import Array
 from feredge.runtime.spec import INPUT_NAME
+
+if TYPE_CHECKING:
+    import onnx_ir as ir  # reading ranges needs none: a device that builds a plan has not got it
 
 FORMAT = 1
 METHOD = "max"
@@ -94,6 +94,8 @@ class Ranges:
 
 def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Value]:
     """Return every tensor that the TensorRT or the CPU graph needs a range for, by its key."""
+    from feredge.calibration.placement import cpu_values, range_key, source_of, tensorrt_values
+
     wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
     return {range_key(value, convs): value for value in dict.fromkeys(wanted)}
 
@@ -114,6 +116,8 @@ def measured_ranges(
     Raises:
         CalibrationError: an activation is not finite.
     """
+    from feredge.calibration.sessions import session_of
+
     keyed = keyed_values(model.graph, convs)
     names = [str(value.name) for value in keyed.values()]
     session = session_of(model, extra_outputs=[name for name in names if name != INPUT_NAME])

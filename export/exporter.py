@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -29,30 +25,31 @@ from feredge.calibration.quantize import WEIGHT_BITS, cpu_graph, tensorrt_graph
 from feredge.calibration.ranges import Ranges, measured_ranges
 from feredge.calibration.sessions import session_of
 from feredge.export.checkpoints import Checkpoint, load_checkpoint, load_into
+from feredge.export.files import described_files, staged
+from feredge.export.half import check_fits_half, check_half_answers, half_graph
 from feredge.export.models import manet  # noqa: F401  (enters the registry)
 from feredge.export.models.registry import NETWORKS, Network
-from feredge.export.onnx_export import onnx_from_torch
-from feredge.export.portrait import portrait_face
+from feredge.export.onnx_export import onnx_from_torch, save
+from feredge.export.parity import parity_crops, with_parity
+from feredge.export.plan_files import (
+    SUFFIX_HALF,
+    SUFFIX_INT8,
+    SUFFIX_INT8_HALF,
+    source_of,
+    suffix_for,
+    write_plan,
+)
+from feredge.export.plans import PlanOptions, check_options
 from feredge.export.steps import Steps
+from feredge.export.tensorrt_versions import TensorRT, chosen_kind, tensorrt_of
 from feredge.runtime.cpu import exact_8_bit_weights
 from feredge.runtime.detector import open_detector
-from feredge.runtime.errors import CalibrationError, CheckpointError, ExportError, OutputError
+from feredge.runtime.errors import CalibrationError, CheckpointError, ExportError, require
 from feredge.runtime.faces import Array
-from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.spec import (
-    INPUT_NAME,
-    METADATA_KEY,
-    OUTPUT_NAME,
-    CropSpec,
-    InputSpec,
-    ModelSpec,
-    SourceSpec,
-    TargetSpec,
-)
+from feredge.runtime.spec import CropSpec, InputSpec, ModelSpec, SourceSpec, TargetSpec
 
+ONNX_ONLY = PlanOptions("onnx")
 WEIGHTS = Path(__file__).parent / "weights"
-PARITY_BATCHES = (1, 3, 8)
-PARITY_LIMIT = 1e-4
 # The gates and heads that stay float are under 1 % of the work: less than this is not INT8.
 LEAST_INT8_SHARE = 0.9
 
@@ -64,6 +61,7 @@ class ExportOptions:
     model: str
     checkpoint: str | None = None
     int8: bool = False
+    fp16: bool = False
     cpu: str = "avx2"
     calibration_data: str | None = None
     detect: bool = False
@@ -91,7 +89,9 @@ class Prepared:
     spec: ModelSpec
 
 
-def export(options: ExportOptions, steps: Steps) -> dict[str, Any]:
+def export(
+    options: ExportOptions, steps: Steps, plan: PlanOptions = ONNX_ONLY
+) -> dict[str, Any]:
     """Export a network; its files appear in `options.output` once all of them are complete.
 
     Returns:
@@ -101,51 +101,42 @@ def export(options: ExportOptions, steps: Steps) -> dict[str, Any]:
         FeredgeError: what went wrong; no file is left then.
     """
     output, name = Path(options.output), options.name or options.model
+    rt = plan_builder(plan)
     with staged(output) as folder:
         prepared = prepare(options, steps)
         faces = face_folder(options, prepared.spec) if options.calibration_data else None
-        spec = with_parity(prepared, faces, steps)
+        spec = with_parity(prepared.module, prepared.model, prepared.spec, faces, steps)
+        prepared = replace(prepared, spec=spec)
         report: dict[str, Any] = {"parity": spec.quality["parity"]}
         save(prepared.model, spec, folder / f"{name}.onnx")
         if options.int8:
-            report["int8"] = write_int8(options, replace_spec(prepared, spec), faces, folder, name,
-                                        steps)
+            report["int8"] = write_int8(options, prepared, faces, folder, name, steps)
+        if options.fp16:
+            report["fp16"] = write_half(prepared, faces, folder, name, steps)
+        if rt is not None:
+            source = source_of(folder / f"{name}{suffix_for(plan, rt)}")
+            report["plan"] = write_plan(source, plan, rt, folder, name, steps)
         report = {"model": json.loads(spec.to_json()), **report, "seconds": steps.seconds,
                   "files": described_files(folder)}
         (folder / f"{name}.report.json").write_text(json.dumps(report, indent=1) + "\n")
     return report
 
 
-def replace_spec(prepared: Prepared, spec: ModelSpec) -> Prepared:
-    """Return the same with another spec."""
-    return replace(prepared, spec=spec)
+def plan_builder(plan: PlanOptions) -> TensorRT | None:
+    """Return the TensorRT that builds the plan, if one is to be built; before any long step.
 
-
-class staged:
-    """A folder beside the final files, whose content is moved there only if all went well."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    def __enter__(self) -> Path:
-        """Make the folders.
-
-        Raises:
-            OutputError: that is not possible.
-        """
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-            self.folder = tempfile.TemporaryDirectory(dir=self.output, prefix=".feredge-")
-        except OSError as error:
-            raise OutputError(f"{self.output} cannot be written: {error.strerror}") from error
-        return Path(self.folder.name)
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Move the files into place after success, and remove the folder after all."""
-        with self.folder:
-            if kind is None:
-                for file in sorted(Path(self.folder.name).iterdir()):
-                    os.replace(file, self.output / file.name)
+    Raises:
+        PackageError: it is not installed.
+        ExportError: it cannot do what is asked for, or needs a GPU.
+    """
+    kind = chosen_kind(plan.target)
+    if kind is None:
+        return None
+    rt = tensorrt_of(kind)
+    require("polygraphy", kind)
+    check_options(plan, rt)
+    rt.compute_capabilities()
+    return rt
 
 
 def prepare(options: ExportOptions, steps: Steps) -> Prepared:
@@ -241,45 +232,6 @@ def face_folder(options: ExportOptions, spec: ModelSpec) -> FaceFolder:
     return FaceFolder(options.calibration_data, spec.input, spec.crop, detector)
 
 
-def with_parity(prepared: Prepared, faces: FaceFolder | None, steps: Steps) -> ModelSpec:
-    """Compare the ONNX graph with torch, and return the spec that says how far they are apart.
-
-    Raises:
-        ExportError: a probability differs by more than `PARITY_LIMIT`.
-    """
-    with steps.step("compare with torch"):
-        crops, origin = parity_crops(prepared.spec, faces)
-        session = session_of(prepared.model)
-        difference = 0.0
-        for batch in PARITY_BATCHES:
-            feed = np.resize(crops, (batch, *crops.shape[1:])).astype(np.float32)
-            with torch.inference_mode():
-                expected = prepared.module(torch.from_numpy(feed)).numpy()
-            got = session.run([OUTPUT_NAME], {INPUT_NAME: feed})[0]
-            difference = max(difference, float(np.abs(got - expected).max()))
-    if not difference <= PARITY_LIMIT:
-        raise ExportError(f"the ONNX graph's probabilities differ from torch's by "
-                          f"{difference:.1e}, more than {PARITY_LIMIT:.0e}; nothing was written")
-    parity = {"largest_difference": difference, "on": origin, "batches": list(PARITY_BATCHES)}
-    return replace(prepared.spec, quality={**prepared.spec.quality, "parity": parity})
-
-
-def parity_crops(spec: ModelSpec, faces: FaceFolder | None) -> tuple[Array, str]:
-    """Return crops to compare on, and what they are."""
-    if faces is not None:
-        return next(faces.batches())[: max(PARITY_BATCHES)], f"faces of {faces.folder.name}"
-    side = spec.input.side
-    noise = np.random.default_rng(0).random((7, 3, side, side), np.float32)
-    mean, std = (np.array(values, np.float32)[:, None, None]
-                 for values in (spec.input.mean, spec.input.std))
-    seeded = (noise - mean) / std
-    portrait = portrait_face()
-    if portrait is None:
-        return seeded, "seeded noise"
-    face = crop_faces(*portrait, spec.input, spec.crop)
-    return np.concatenate([face, seeded]), "a portrait and seeded noise"
-
-
 def write_int8(
     options: ExportOptions, prepared: Prepared, faces: FaceFolder | None, folder: Path, name: str,
     steps: Steps,
@@ -293,13 +245,17 @@ def write_int8(
     model, spec, keep_float = prepared.model, prepared.spec, prepared.network.keep_float
     ranges = ranges_of(prepared, faces, steps)
     bits = WEIGHT_BITS[options.cpu]
+    cpu, macs = f"cpu-{bits}bit", conv_macs(model, spec.input.side)
     with steps.step("quantise"):
         graphs = {"tensorrt": tensorrt_graph(model, ranges, keep_float)}
+        if options.fp16:
+            graphs["tensorrt-fp16"] = half_graph(graphs["tensorrt"])
+            crops = parity_crops(spec, faces)[0]
+            check_half_answers(graphs["tensorrt-fp16"], graphs["tensorrt"], crops, quantised=True)
+        shares = {key: int8_share(tensorrt_int8_convs(graph), macs)
+                  for key, graph in graphs.items()}
         graphs |= {f"cpu-{b}bit": cpu_graph(model, ranges, keep_float, b) for b in (7, 8)}
-        macs = conv_macs(model, spec.input.side)
-        cpu = f"cpu-{bits}bit"
-        shares = {"tensorrt": int8_share(tensorrt_int8_convs(graphs["tensorrt"]), macs),
-                  cpu: int8_share(cpu_int8_convs(graphs[cpu]), macs)}
+        shares[cpu] = int8_share(cpu_int8_convs(graphs[cpu]), macs)
     check_shares(shares)
     if faces is not None:
         with steps.step("compare INT8 with FP32"):
@@ -311,8 +267,11 @@ def write_int8(
     }
     targets = {
         f"{name}.int8.onnx": (cpu, TargetSpec("onnx", options.cpu, bits)),
-        f"{name}.int8.qdq.onnx": ("tensorrt", TargetSpec("tensorrt")),
+        f"{name}{SUFFIX_INT8}": ("tensorrt", TargetSpec("tensorrt")),
     }
+    if options.fp16:
+        typed = TargetSpec("tensorrt", flags=("strongly_typed",))
+        targets[f"{name}{SUFFIX_INT8_HALF}"] = ("tensorrt-fp16", typed)
     for file, (key, target) in targets.items():
         agreement = ranges.recorded.get(key)
         facts = {"int8_share": shares[key], "agreement": agreement}
@@ -321,6 +280,38 @@ def write_int8(
         save(graphs[key], replace(spec, precision="int8", target=target, calibration=calibration,
                                   quality={**spec.quality, **facts}), folder / file)
     return report
+
+
+def write_half(
+    prepared: Prepared, faces: FaceFolder | None, folder: Path, name: str, steps: Steps
+) -> dict[str, Any]:
+    """Write the FP16 graph, and return what the report says of it.
+
+    Raises:
+        ExportError: FP16 cannot hold an activation, or answers otherwise.
+    """
+    with steps.step("halve to FP16"):
+        crops, origin = parity_crops(prepared.spec, faces)
+        ranges = recorded_ranges(prepared, folder / f"{name}.ranges.json")
+        largest = check_fits_half(prepared.model, crops, ranges)
+        half = half_graph(prepared.model)
+        difference = check_half_answers(half, prepared.model, crops)
+    facts = {"largest_activation": largest, "largest_difference": difference, "on": origin,
+             "recorded_ranges": len(ranges)}
+    spec = replace(prepared.spec, precision="fp16",
+                   quality={**prepared.spec.quality, "fp16": facts})
+    save(half, spec, folder / f"{name}{SUFFIX_HALF}")
+    return facts
+
+
+def recorded_ranges(prepared: Prepared, path: Path) -> Mapping[str, Any]:
+    """Return the ranges of this export or the bundled ones; none where neither are there."""
+    if path.is_file():
+        return Ranges.from_json(path.read_text()).values
+    try:
+        return bundled_ranges(prepared.network, prepared.spec).values
+    except CalibrationError:
+        return {}
 
 
 def ranges_of(prepared: Prepared, faces: FaceFolder | None, steps: Steps) -> Ranges:
@@ -363,7 +354,8 @@ def recorded_agreement(
     judged = {key: graph for key, graph in graphs.items()
               if key != "cpu-8bit" or exact_8_bit_weights()}
     sessions = {
-        key: session_of(graph, integer_kernels=key != "tensorrt") for key, graph in judged.items()
+        key: session_of(graph, integer_kernels=key.startswith("cpu"))
+        for key, graph in judged.items()
     }
     found: dict[str, Agreement] = agreements(session_of(model), sessions, batches)
     return {key: asdict(agreement) for key, agreement in found.items()}
@@ -379,19 +371,3 @@ def check_shares(shares: Mapping[str, float]) -> None:
         if share < LEAST_INT8_SHARE:
             raise ExportError(f"only {share:.1%} of the {key} graph's convolution work is INT8, "
                               f"expected {LEAST_INT8_SHARE:.0%} or more; nothing was written")
-
-
-def save(model: ir.Model, spec: ModelSpec, path: Path) -> None:
-    """Write a graph with its ModelSpec inside."""
-    model = model.clone()
-    model.metadata_props[METADATA_KEY] = spec.to_json()
-    ir.save(model, path)
-
-
-def described_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file of an export."""
-    return {
-        file.name: {"bytes": file.stat().st_size,
-                    "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        for file in sorted(folder.iterdir())
-    }

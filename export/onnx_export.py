@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
 from onnxscript import optimizer
+
+from feredge.runtime.spec import METADATA_KEY, ModelSpec
 
 OPSET = 17
 FOLD_LIMIT_BYTES = 1 << 26  # any constant of a network this size may be folded
@@ -121,3 +124,10 @@ def rename_initializer(graph: ir.Graph, value: ir.Value | None, name: str) -> No
         graph.initializers.pop(str(value.name))
         value.name = name
         graph.initializers[name] = value
+
+
+def save(model: ir.Model, spec: ModelSpec, path: Path) -> None:
+    """Write a graph with its ModelSpec inside."""
+    model = model.clone()
+    model.metadata_props[METADATA_KEY] = spec.to_json()
+    ir.save(model, path)

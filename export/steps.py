@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 from feredge.calibration.faces import FaceFolder
 from feredge.runtime.faces import Array
 
@@ -35,6 +33,8 @@ class Steps:
 
     def bar(self, batches: Iterable[Array], faces: FaceFolder) -> Iterator[Array]:
         """Pass batches through and show how many faces have gone by, where somebody watches."""
+        from tqdm import tqdm  # not on a device that only builds a plan
+
         hidden = True if self.quiet else None  # None: hidden unless stderr is a terminal
         with tqdm(total=len(faces.files), unit="face", disable=hidden, leave=False) as shown:
             for crops in batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import isfinite
@@ -13,6 +14,8 @@ from feredge.runtime.errors import SpecError
 FORMAT = 1
 METADATA_KEY = "feredge"
 INPUT_NAME, OUTPUT_NAME = "faces", "probabilities"
+# What a plan's builder can have been told; a strongly typed graph says the rest itself.
+PLAN_FLAGS = ("strongly_typed", "fp16", "int8", "tf32", "calibrator", "dla", "gpu_fallback")
 
 T = TypeVar("T")
 
@@ -21,6 +24,12 @@ def check(holds: bool, message: str) -> None:
     """Raise a SpecError unless a field is as it must be."""
     if not holds:
         raise SpecError(message)
+
+
+def check_sha256(name: str, digest: str | None) -> None:
+    """Check a field that holds a hash, if it does."""
+    check(digest is None or re.fullmatch("[0-9a-f]{64}", digest) is not None,
+          f"{name} is {digest!r}, expected 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -66,15 +75,18 @@ class TargetSpec:
     """What an artifact was made for.
 
     `kind` is onnx, tensorrt or tensorrt-rtx; `cpu` and `weight_bits` belong to INT8 graphs for
-    CPUs, the rest to plans.
+    CPUs, the rest to plans: the TensorRT `version`, the GPUs (as `8.7`), the smallest, usual and
+    largest batch, what the builder was told, and the SHA-256 of the ONNX file.
     """
 
     kind: str = "onnx"
     cpu: str | None = None
     weight_bits: int | None = None
     version: str | None = None
-    compute_capability: str | None = None
+    compute_capabilities: tuple[str, ...] | None = None
     profile: tuple[int, ...] | None = None
+    flags: tuple[str, ...] = ()
+    onnx_sha256: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -83,6 +95,15 @@ class TargetSpec:
               f"target.kind is {self.kind!r}, expected one of {', '.join(kinds)}")
         check(self.weight_bits in (None, 7, 8),
               f"target.weight_bits is {self.weight_bits}, expected 7 or 8")
+        gpus = self.compute_capabilities or ()
+        check(all(re.fullmatch(r"\d+\.\d", gpu) for gpu in gpus),
+              f"target.compute_capabilities are {gpus}, expected the like of 8.7")
+        profile = (1, 1, 1) if self.profile is None else self.profile
+        check(len(profile) == 3 and 0 < profile[0] <= profile[1] <= profile[2],
+              f"target.profile is {self.profile}, expected the smallest, usual and largest batch")
+        unknown = set(self.flags) - set(PLAN_FLAGS)
+        check(not unknown, f"target.flags hold {sorted(unknown)}, expected {', '.join(PLAN_FLAGS)}")
+        check_sha256("target.onnx_sha256", self.onnx_sha256)
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,7 @@ class ModelSpec:
               f"labels are {self.labels}, expected at least two, all different")
         check(self.precision in ("fp32", "fp16", "int8"),
               f"precision is {self.precision!r}, expected fp32, fp16 or int8")
+        check_sha256("sha256", self.sha256)
 
     def to_json(self) -> str:
         """Return the JSON that `from_json` reads."""
@@ -135,11 +157,52 @@ class ModelSpec:
         Raises:
             SpecError: not JSON, a field is missing, of another type, or out of its range.
         """
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"not JSON: {error}") from error
-        return parsed(ModelSpec, document, "")
+        return parsed(ModelSpec, document_of(text), "")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What a face detector's plan was made for, stored beside it.
+
+    `size_px` is the longest side of a canvas that it takes, `sha256` that of the plan.
+    """
+
+    target: TargetSpec
+    sha256: str
+    size_px: int
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check(self.format == FORMAT,
+              f"format is {self.format}, this version reads {FORMAT}: export the detector again")
+        check(self.size_px > 0, f"size_px is {self.size_px}, expected 1 px or more")
+        check_sha256("sha256", self.sha256)
+
+    def to_json(self) -> str:
+        """Return the JSON that `from_json` reads."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> DetectorSpec:
+        """Read what `to_json` wrote; fields of later versions are passed over.
+
+        Raises:
+            SpecError: not JSON, a field is missing, of another type, or out of its range.
+        """
+        return parsed(DetectorSpec, document_of(text), "")
+
+
+def document_of(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        SpecError: it is none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"not JSON: {error}") from error
 
 
 PARTS: dict[str, type[Any]] = {
@@ -165,7 +228,7 @@ def parsed(cls: type[T], document: Any, where: str) -> T:
         if item.name not in document:
             required = item.default is MISSING and item.default_factory is MISSING
             check(not required, f"{name} is missing")
-        elif cls is ModelSpec and item.name in PARTS:
+        elif item.name in PARTS:
             values[item.name] = parsed(PARTS[item.name], document[item.name], f"{name}.")
         else:
             values[item.name] = typed(document[item.name], str(item.type), name)

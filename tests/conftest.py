@@ -67,7 +67,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from feredge.export.fer_export import main
 
     folder = tmp_path_factory.mktemp("exported")
-    assert main(["--model", "manet", "--int8", "--output", str(folder)]) == 0
+    assert main(["--model", "manet", "--int8", "--target", "onnx", "--output", str(folder)]) == 0
     return folder
 
 

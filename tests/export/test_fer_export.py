@@ -84,7 +84,7 @@ def test_every_file_carries_its_own_spec(exported):
 
 def test_a_checkpoint_without_metadata_is_raf_db_at_224_px(seeded, tmp_path, capfd):
     assert main(["--model", "manet", "--checkpoint", str(seeded), "--output", str(tmp_path),
-                 "--name", "mine", "--json"]) == 0
+                 "--name", "mine", "--json", "--target", "onnx"]) == 0
     report = json.loads(capfd.readouterr().out)
     with open_engine(tmp_path / "mine.onnx") as engine:
         assert engine.spec.labels == RAF_DB and engine.spec.variant == "w25-224"
@@ -97,7 +97,8 @@ def test_a_checkpoint_without_metadata_is_raf_db_at_224_px(seeded, tmp_path, cap
 def test_what_the_checkpoint_does_not_say_is_taken_from_arguments(seeded, some_faces, tmp_path):
     arguments = ["--model", "manet", "--checkpoint", str(seeded), "--output", str(tmp_path),
                  "--int8", "--calibration-data", str(some_faces), "--cpu", "vnni",
-                 "--labels", "a,b,c,d,e,f,g", "--side", "64", "--channels", "bgr",
+                 "--target", "onnx", "--labels", "a,b,c,d,e,f,g", "--side", "64",
+                 "--channels", "bgr",
                  "--mean", "0.5,0.4,0.3", "--std", "0.2,0.3,0.4", "--crop-scale", "1.3",
                  "--crop-shift-y", "0.05"]
     assert main(arguments) == 0
@@ -124,14 +125,15 @@ def test_scenes_are_searched_for_faces(seeded, photos, detector_path, tmp_path):
         shutil.copy(file, scenes)
     assert main(["--model", "manet", "--checkpoint", str(seeded), "--side", "32", "--int8",
                  "--calibration-data", str(scenes), "--detect", "--detector", str(detector_path),
-                 "--output", str(tmp_path / "out")]) == 0
+                 "--target", "onnx", "--output", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "manet.report.json").read_text())
     assert report["int8"]["faces"] == 6
 
 
 def failed(arguments, output, capfd):
     """Run an export that must fail; return its one line."""
-    assert main(["--model", "manet", "--output", str(output), *map(str, arguments)]) == 2
+    assert main(["--model", "manet", "--target", "onnx", "--output", str(output),
+                 *map(str, arguments)]) == 2
     error = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
     assert len(error) == 1
     assert list(output.iterdir()) == []
@@ -198,7 +200,7 @@ def test_ctrl_c_leaves_nothing_under_a_final_name(tmp_path):
     output = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-m", "feredge.export.fer_export", "--model", "manet", "--int8",
-         "--output", output], stderr=subprocess.PIPE, text=True, env=os.environ)
+         "--target", "onnx", "--output", output], stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(output.glob(".feredge-*/manet.onnx")):
         time.sleep(0.05)

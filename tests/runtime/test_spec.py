@@ -4,7 +4,14 @@ from dataclasses import replace
 import pytest
 
 from feredge.runtime.errors import SpecError
-from feredge.runtime.spec import CropSpec, InputSpec, ModelSpec, SourceSpec, TargetSpec
+from feredge.runtime.spec import (
+    CropSpec,
+    DetectorSpec,
+    InputSpec,
+    ModelSpec,
+    SourceSpec,
+    TargetSpec,
+)
 
 SPEC = ModelSpec(
     model="manet", variant="w50-96", labels=("neutral", "happiness"), input=InputSpec(96),
@@ -58,6 +65,15 @@ def broken(**changes):
         (broken(target__kind="coreml"), "coreml"),
         (broken(target__weight_bits=6), "expected 7 or 8"),
         (broken(format=2), "export the model again"),
+        (broken(sha256="abc"), "sha256 is 'abc', expected 64 hexadecimal digits"),
+        (broken(target__onnx_sha256="AB" * 32), "target.onnx_sha256"),
+        (broken(target__compute_capabilities="8.7"), "target.compute_capabilities is '8.7'"),
+        (broken(target__compute_capabilities=["87"]), "expected the like of 8.7"),
+        (broken(target__profile=[1, 4]), "smallest, usual and largest batch"),
+        (broken(target__profile=[4, 1, 8]), "smallest, usual and largest batch"),
+        (broken(target__profile=[0, 1, 8]), "smallest, usual and largest batch"),
+        (broken(target__flags=["int3"]), r"target.flags hold \['int3'\]"),
+        (broken(target__flags=[3]), "target.flags is"),
     ],
 )
 def test_a_broken_spec_says_which_field_is_wrong(text, said):
@@ -68,3 +84,32 @@ def test_a_broken_spec_says_which_field_is_wrong(text, said):
 def test_a_spec_is_checked_when_it_is_built():
     with pytest.raises(SpecError, match="precision"):
         replace(SPEC, precision="fp8")
+
+
+PLAN = TargetSpec("tensorrt", version="10.3.0", compute_capabilities=("8.7",), profile=(1, 4, 16),
+                  flags=("fp16", "int8", "tf32"), onnx_sha256="ab" * 32)
+
+
+def test_a_plans_sidecar_survives_the_round_trip():
+    plan = replace(SPEC, target=PLAN, sha256="cd" * 32)
+    assert ModelSpec.from_json(plan.to_json()) == plan
+    detector = DetectorSpec(PLAN, "cd" * 32, 320)
+    assert DetectorSpec.from_json(detector.to_json()) == detector
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [({"size_px": 0}, "size_px is 0"), ({"size_px": "320"}, "expected int"),
+     ({"sha256": None}, "sha256 is None"), ({"format": 2}, "export the detector again"),
+     ({"target": {"kind": "cuda"}}, "cuda"), ({"target": []}, "target. is not an object")],
+    ids=str,
+)
+def test_a_broken_detectors_sidecar_says_which_field_is_wrong(change, said):
+    document = json.loads(DetectorSpec(PLAN, "cd" * 32, 320).to_json()) | change
+    with pytest.raises(SpecError, match=said):
+        DetectorSpec.from_json(json.dumps(document))
+
+
+def test_a_sidecar_that_is_not_json_is_refused():
+    with pytest.raises(SpecError, match="not JSON"):
+        DetectorSpec.from_json("{")
