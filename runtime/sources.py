@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from feredge.runtime.errors import SourceError
 from feredge.runtime.faces import Array
 from feredge.runtime.pictures import SUFFIXES, find_pictures, read_picture
 
-READ_AHEAD = 3  # frames of a file decoded while earlier ones are searched
 STALL_S = 5.0
 OPEN_MS = 10_000
 DEFAULT_FPS = 25.0
+GSTREAMER = "gst:"
 
 
 @dataclass(frozen=True)
@@ -85,19 +84,60 @@ class Pictures:
 
 
 class Video:
-    """A video file, stream or camera, read by a thread of its own.
-
-    A file's frames wait to be taken and none is lost; a live source keeps only the newest.
-    """
+    """A video file, read frame by frame."""
 
     is_pictures = False
+    live = False
 
-    def __init__(self, name: str, capture: Any, live: bool) -> None:
-        self.name, self.capture, self.live = name, capture, live
+    def __init__(self, name: str, capture: Any) -> None:
+        self.name, self.capture = name, capture
         self.fps = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
-        self.expected = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.problems: list[str] = []
-        self.waiting: deque[Frame] = deque(maxlen=1 if live else None)
+        self.stopped = False
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame that can be decoded.
+
+        Raises:
+            SourceError: there is none.
+        """
+        delivered = 0
+        while not self.stopped:
+            good, frame_bgr = self.capture.read()
+            if not good:
+                break
+            position_s = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if delivered else 0.0
+            yield Frame(delivered, frame_bgr, self.name, position_s)
+            delivered += 1
+        if not delivered and not self.stopped:
+            raise SourceError(f"{self.name} delivers no frame that can be decoded")
+        # Containers' counts are estimates.
+        if not self.stopped and delivered < 0.95 * self.expected - 2:
+            self.problems.append(f"{self.name} ended after {delivered} of {self.expected} frames: "
+                                 "it is truncated or damaged")
+
+    def stop(self) -> None:
+        """End after the frame that is being worked on."""
+        self.stopped = True
+
+    def close(self) -> None:
+        """Release the file."""
+        self.capture.release()
+
+
+class Live:
+    """A stream or camera, read by a thread of its own that keeps only the newest frame."""
+
+    is_pictures = False
+    live = True
+    expected = 0
+
+    def __init__(self, name: str, capture: Any) -> None:
+        self.name, self.capture = name, capture
+        self.fps = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
+        self.problems: list[str] = []
+        self.newest: Frame | None = None
         self.changed = threading.Condition()
         self.ended = self.stopped = False
         self.thread = threading.Thread(target=self.read, name=f"read {name}", daemon=True)
@@ -105,37 +145,26 @@ class Video:
         self.thread.start()
 
     def read(self) -> None:
-        """Read until the source ends or is closed."""
+        """Read until the source ends or is stopped."""
         index = 0
         while not self.stopped:
             good, frame_bgr = self.capture.read()
             with self.changed:
-                if not good:
-                    self.ended = True
-                    self.changed.notify_all()
-                    return
-                self.changed.wait_for(self.has_room)
-                self.waiting.append(self.stamped(index, frame_bgr))
+                now_s = time.monotonic()
+                if good:
+                    time_s = now_s - self.started_s
+                    self.newest = Frame(index, frame_bgr, self.name, time_s, now_s)
+                self.ended = not good
                 self.changed.notify_all()
+            if not good:
+                return
             index += 1
 
-    def has_room(self) -> bool:
-        """Tell whether a frame may be added: always where the newest replaces the older."""
-        return self.live or self.stopped or len(self.waiting) < READ_AHEAD
-
-    def stamped(self, index: int, frame_bgr: Array) -> Frame:
-        """Return a frame with its time."""
-        now = time.monotonic()
-        if self.live:
-            return Frame(index, frame_bgr, self.name, now - self.started_s, now)
-        position_s = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        return Frame(index, frame_bgr, self.name, position_s if index else 0.0)
-
     def frames(self) -> Iterator[Frame]:
-        """Yield frames until a file ends, or for as long as a live source delivers.
+        """Yield the newest frame each time, for as long as the source delivers.
 
         Raises:
-            SourceError: nothing could be read, or a live source stopped.
+            SourceError: it stopped, or never started.
         """
         delivered = 0
         while (frame := self.next_frame()) is not None:
@@ -143,13 +172,9 @@ class Video:
             yield frame
         if self.stopped:
             return
-        if delivered == 0:
+        if not delivered:
             raise SourceError(f"{self.name} delivers no frame that can be decoded")
-        if self.live:
-            raise SourceError(f"{self.name} stopped delivering after {delivered} frames")
-        if delivered < 0.95 * self.expected - 2:  # containers' counts are estimates
-            self.problems.append(f"{self.name} ended after {delivered} of {self.expected} frames: "
-                                 "it is truncated or damaged")
+        raise SourceError(f"{self.name} stopped delivering after {delivered} frames")
 
     def next_frame(self) -> Frame | None:
         """Wait for a frame; None at the end.
@@ -160,13 +185,12 @@ class Video:
         with self.changed:
             if not self.changed.wait_for(self.has_news, timeout=STALL_S):
                 raise SourceError(f"{self.name} delivered no frame for {STALL_S:.0f} s")
-            frame = self.waiting.popleft() if self.waiting and not self.stopped else None
-            self.changed.notify_all()
-        return frame
+            frame, self.newest = self.newest, None
+        return None if self.stopped else frame
 
     def has_news(self) -> bool:
         """Tell whether there is a frame, or will be none."""
-        return bool(self.waiting) or self.ended or self.stopped
+        return self.newest is not None or self.ended or self.stopped
 
     def stop(self) -> None:
         """End after the frame that is being worked on; a signal handler may call it."""
@@ -182,10 +206,10 @@ class Video:
             self.capture.release()
 
 
-Source = Pictures | Video
+Source = Pictures | Video | Live
 
 
-def open_camera(number: int) -> Video:
+def open_camera(number: int) -> Live:
     """Open a USB or built-in camera.
 
     Raises:
@@ -196,15 +220,17 @@ def open_camera(number: int) -> Video:
         raise SourceError(f"camera {number} is not there or in use; see which are: "
                           "v4l2-ctl --list-devices")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return Video(f"camera {number}", capture, live=True)
+    return Live(f"camera {number}", capture)
 
 
 def open_source(where: str) -> Source:
-    """Open a picture, a folder of pictures, a video file or a URL.
+    """Open a picture, a folder of pictures, a video file, a URL, or `gst:` and a pipeline.
 
     Raises:
         SourceError: it is missing, empty, or neither picture nor video.
     """
+    if where.startswith(GSTREAMER):
+        return open_gstreamer(where)
     if "://" in where:
         return open_url(where)
     path = Path(where)
@@ -218,10 +244,26 @@ def open_source(where: str) -> Source:
     if not capture.isOpened():
         raise SourceError(f"{where} is neither a picture nor a video that OpenCV can read; "
                           "if it should be one, it may be truncated")
-    return Video(where, capture, live=False)
+    return Video(where, capture)
 
 
-def open_url(url: str) -> Video:
+def open_gstreamer(where: str) -> Live:
+    """Open a GStreamer pipeline that ends in an appsink of BGR frames, as CSI cameras need.
+
+    Raises:
+        SourceError: this cv2 was built without GStreamer, or the pipeline does not start.
+    """
+    build = next(line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line)
+    if "YES" not in build:
+        raise SourceError("this cv2 has no GStreamer (pip's opencv-python never has): on a Jetson "
+                          "use JetPack's cv2, in a venv made with --system-site-packages")
+    capture = cv2.VideoCapture(where.removeprefix(GSTREAMER), cv2.CAP_GSTREAMER)
+    if not capture.isOpened():
+        raise SourceError(f"{where} does not start; try it with: gst-launch-1.0")
+    return Live(where, capture)
+
+
+def open_url(url: str) -> Video | Live:
     """Open a stream, or a video file behind a URL.
 
     Raises:
@@ -232,4 +274,5 @@ def open_url(url: str) -> Video:
     if not capture.isOpened():
         raise SourceError(f"{url} cannot be opened: no answer within {OPEN_MS // 1000} s, "
                           "or no video")
-    return Video(url, capture, live=capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0)
+    is_file = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+    return Video(url, capture) if is_file else Live(url, capture)

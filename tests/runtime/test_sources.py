@@ -8,7 +8,7 @@ import pytest
 
 from feredge.runtime import sources
 from feredge.runtime.errors import SourceError
-from feredge.runtime.sources import Pictures, Video, open_camera, open_source
+from feredge.runtime.sources import Live, Pictures, Video, open_camera, open_source
 
 
 def numbered(count, height=64, width=64):
@@ -53,28 +53,27 @@ def test_a_live_source_keeps_only_the_newest_frame_and_tells_its_age():
         time.sleep(0.005)
         return True, np.full((2, 2, 3), next(produced) % 256, np.uint8)
 
-    source = Video("fake", FakeCapture(read), live=True)
+    source = Live("fake", FakeCapture(read))
     frames = source.frames()
     first = next(frames)
     time.sleep(0.2)
     second = next(frames)
     assert second.index - first.index > 10
     assert 0 <= second.age_ms < 100
-    assert len(source.waiting) <= 1
     source.close()
     assert source.capture.released
 
 
 def test_a_camera_that_stops_is_an_error():
     left = iter(range(3))
-    source = Video("camera 7", FakeCapture(
-        lambda: (next(left, None) is not None, np.zeros((2, 2, 3), np.uint8))), live=True)
+    source = Live("camera 7", FakeCapture(
+        lambda: (next(left, None) is not None, np.zeros((2, 2, 3), np.uint8))))
     with pytest.raises(SourceError, match="camera 7 stopped delivering after"):
         list(source.frames())
 
 
 def test_a_camera_that_opens_but_never_delivers_is_an_error():
-    source = Video("camera 7", FakeCapture(lambda: (False, None)), live=True)
+    source = Live("camera 7", FakeCapture(lambda: (False, None)))
     with pytest.raises(SourceError, match="camera 7 delivers no frame"):
         list(source.frames())
 
@@ -82,7 +81,7 @@ def test_a_camera_that_opens_but_never_delivers_is_an_error():
 def test_a_camera_that_hangs_is_an_error_and_does_not_hang_the_end(monkeypatch):
     monkeypatch.setattr(sources, "STALL_S", 0.1)
     hanging = threading.Event()
-    source = Video("camera 7", FakeCapture(lambda: (hanging.wait(20), None)), live=True)
+    source = Live("camera 7", FakeCapture(lambda: (hanging.wait(20), None)))
     with pytest.raises(SourceError, match="no frame for"):
         next(source.frames())
     started = time.monotonic()
@@ -101,7 +100,7 @@ def test_stopping_ends_the_iteration_at_once():
         time.sleep(0.01)
         return True, np.zeros((2, 2, 3), np.uint8)
 
-    source = Video("fake", FakeCapture(read), live=True)
+    source = Live("fake", FakeCapture(read))
     frames = source.frames()
     next(frames)
     source.stop()
@@ -183,6 +182,28 @@ def test_a_network_camera_is_a_live_source(mjpeg_server):
     assert next(frames).frame_bgr.shape == (240, 320, 3)
     assert next(frames).age_ms < 1000
     source.close()
+
+
+def test_a_pipeline_without_gstreamer_says_which_cv2_has_it(monkeypatch):
+    built = "  Video I/O:\n    GStreamer:                   NO\n"
+    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: built)
+    with pytest.raises(SourceError, match=r"no GStreamer .*JetPack's cv2"):
+        open_source("gst:videotestsrc ! appsink")
+
+
+def test_a_pipeline_is_handed_to_gstreamer(monkeypatch):
+    """pip's cv2 has none: here only what is asked of it can be seen."""
+    asked = []
+
+    class Refusing:
+        def isOpened(self):
+            return False
+
+    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: "GStreamer: YES (1.20.3)")
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *a: asked.append(a) or Refusing())
+    with pytest.raises(SourceError, match="does not start"):
+        open_source("gst:videotestsrc ! appsink")
+    assert asked == [("videotestsrc ! appsink", cv2.CAP_GSTREAMER)]
 
 
 def test_an_address_where_nothing_answers_is_an_error():
