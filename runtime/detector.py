@@ -6,9 +6,10 @@ Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intellige
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,39 +19,72 @@ from feredge.runtime.engines.onnxruntime import open_session
 from feredge.runtime.errors import EngineError
 from feredge.runtime.faces import Array, Faces
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from feredge.runtime.engines import Engine
 STRIDES = (8, 16, 32)
 PARTS = ("cls", "obj", "bbox", "kps")
 OUTPUTS = [f"{part}_{stride}" for part in PARTS for stride in STRIDES]
 NMS_IOU = 0.3  # YuNet's own
 
 
-class Detector(Protocol):
-    """Whatever finds faces in a frame."""
+class Detector(ABC):
+    """Whatever finds faces in a frame; use it as a context manager."""
 
+    @abstractmethod
     def detect(self, frame_bgr: Array) -> Faces:
-        """Return the faces of an `(h, w, 3)` uint8 frame, best first."""
+        """Find the faces of a frame.
 
+        Args:
+            frame_bgr: `(h, w, 3)` uint8.
+
+        Returns:
+            Faces in the frame's own pixels, best first.
+        """
+
+    @abstractmethod
     def close(self) -> None:
+        """Free everything; closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        """Return the detector itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Free everything."""
+        self.close()
 
 
 def open_detector(
-    path: str | Path | None = None, size_px: int = 320, min_score: float = 0.6
-) -> YuNetDetector:
+    path: str | Path | None = None, size_px: int = 320, min_score: float = 0.6,
+    beside: Engine | None = None,
+) -> Detector:
     """Open the face detector.
 
     Args:
-        path: a YuNet-format ONNX file; None takes the default, fetched once where needed.
+        path: a YuNet-format ONNX file or its plan; None takes the default, fetched once where
+            needed.
         size_px: the long side to which a frame is scaled before it is searched.
         min_score: faces below it are dropped.
+        beside: the engine that classifies the same frames: on a GPU they share them.
 
     Raises:
         EngineError: the file is missing, damaged or not in YuNet's format.
     """
-    return YuNetDetector(detector_path(path), size_px, min_score)
+    path = detector_path(path)
+    if path.suffix != ".plan":
+        return YuNetDetector(path, size_px, min_score)
+    from feredge.runtime.plan_detector import PlanDetector
+
+    gpu, replay = getattr(beside, "gpu", None), getattr(beside, "replay", None)
+    return PlanDetector(path, size_px, min_score, gpu, replay is None or replay.enabled)
 
 
-class YuNetDetector:
+class YuNetDetector(Detector):
     """A YuNet-format network, with a dynamic input or a fixed one, in onnxruntime."""
 
     def __init__(self, path: Path, size_px: int, min_score: float) -> None:
@@ -75,17 +109,6 @@ class YuNetDetector:
     def close(self) -> None:
         """Free the session."""
         self.session = None
-
-    def __enter__(self) -> YuNetDetector:
-        """Return the detector itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free everything."""
-        self.close()
 
 
 def input_of(session: Any, path: Path) -> tuple[str, tuple[int, int] | None]:
@@ -114,15 +137,22 @@ def padded_input(
         and the scale from the frame to it along x and y.
     """
     height, width = frame_bgr.shape[:2]
-    long_side = min(size_px, *fixed) if fixed else size_px
-    ratio = long_side / max(height, width)
-    inner = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    shrinks = cv2.INTER_AREA if ratio < 0.5 else cv2.INTER_LINEAR
+    inner, shape = canvas_size(frame_bgr.shape, size_px, fixed)
+    shrinks = cv2.INTER_AREA if inner[0] < width / 2 else cv2.INTER_LINEAR
     small = cv2.resize(frame_bgr, inner, interpolation=shrinks)
-    rows, columns = fixed or (-(-inner[1] // 32) * 32, -(-inner[0] // 32) * 32)
-    canvas = np.zeros((1, 3, rows, columns), np.float32)
+    canvas = np.zeros((1, 3, *shape), np.float32)
     canvas[0, :, : inner[1], : inner[0]] = small.transpose(2, 0, 1)
     return canvas, (inner[0] / width, inner[1] / height)
+
+
+def canvas_size(
+    frame_shape: tuple[int, ...], size_px: int, fixed: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of the scaled frame, `(w, h)`, and of the canvas around it, `(h, w)`."""
+    height, width = frame_shape[:2]
+    ratio = (min(size_px, *fixed) if fixed else size_px) / max(height, width)
+    inner = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    return inner, fixed or (-(-inner[1] // 32) * 32, -(-inner[0] // 32) * 32)
 
 
 def decoded(

@@ -43,6 +43,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--display", action=argparse.BooleanOptionalAction,
                         help="a window (default: if there is a screen and nothing else is asked)")
     parser.add_argument("--max-faces", type=positive, metavar="N", help="the best N of a frame")
+    parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True,
+                        help="replay a frame's launches on a GPU as one graph (default: yes)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     add_detector_arguments(parser)
     return parser
@@ -62,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
     from feredge.runtime.pipeline import Pipeline
 
     with ExitStack() as stack:
-        engine = stack.enter_context(open_engine(options.engine))
+        engine = stack.enter_context(open_engine(options.engine, options.cuda_graphs))
         detector = stack.enter_context(
-            open_detector(options.detector, options.detector_size, options.min_score)
+            open_detector(options.detector, options.detector_size, options.min_score, engine)
         )
         source = open_source(options)
         stack.callback(source.close)

@@ -89,11 +89,12 @@ class Engine(ABC):
         self.close()
 
 
-def open_engine(path: str | Path) -> Engine:
+def open_engine(path: str | Path, cuda_graphs: bool = True) -> Engine:
     """Open an exported network with the backend that its suffix names.
 
     Args:
-        path: an ONNX file that `fer-export` wrote.
+        path: an ONNX file or a plan that `fer-export` wrote.
+        cuda_graphs: replay what a frame launches on a GPU as one graph.
 
     Raises:
         EngineError: the file is missing, damaged, of another kind, or needs what is not here.
@@ -104,18 +105,12 @@ def open_engine(path: str | Path) -> Engine:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise EngineError(f"engine {path} {what}; export one with: fer-export --model manet --int8")
     if path.suffix == ".plan":
-        raise EngineError(f"{path} is a TensorRT plan, which this version does not run; use the "
-                          f"ONNX file beside it: {onnx_beside(path)}")
+        from feredge.runtime.engines.tensorrt import TensorRTEngine
+
+        return TensorRTEngine(path, cuda_graphs)
     if path.suffix != ".onnx":
-        raise EngineError(f"engine {path}: expected an .onnx file, as fer-export writes it")
+        raise EngineError(f"engine {path}: expected an .onnx or .plan file, as fer-export writes "
+                          "it")
     from feredge.runtime.engines.onnxruntime import OnnxEngine
 
     return OnnxEngine(path)
-
-
-def onnx_beside(plan: Path) -> str:
-    """Name the ONNX file that came out of the same export as a plan."""
-    for suffix in (".int8.onnx", ".onnx"):
-        if (candidate := plan.with_suffix(suffix)).is_file():
-            return str(candidate)
-    return f"{plan.with_suffix('.int8.onnx')}, as fer-export writes it"

@@ -39,7 +39,7 @@ constexpr int COMPUTE_MAJOR = 8, COMPUTE_MINOR = 7;
 std::recursive_mutex lock;
 Blocks device_blocks, host_blocks;
 Stream default_stream;
-int capturing_streams = 0, primary_context;
+int capturing_streams = 0, primary_context, integrated = 1;
 thread_local std::vector<CUcontext> contexts;
 
 Stream& stream_of(CUstream s) { return s ? *reinterpret_cast<Stream*>(s) : default_stream; }
@@ -117,6 +117,7 @@ Module open_module(const char* image) {
 
 extern "C" {
 // For tests: allocations that nobody has freed.
+void emulate_integrated(int shares_memory) { integrated = shares_memory; }
 size_t emulated_allocations() { return device_blocks.size() + host_blocks.size(); }
 
 // Devices and contexts
@@ -144,8 +145,8 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = COMPUTE_MINOR; break;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1024; break;
     case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
+    case CU_DEVICE_ATTRIBUTE_INTEGRATED: *value = integrated; break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-    case CU_DEVICE_ATTRIBUTE_INTEGRATED:
     case CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY: *value = 1; break;
     default: *value = 0;
   }

@@ -97,10 +97,10 @@ def test_a_graph_that_contradicts_its_spec_is_refused(tmp_path, exported):
 def test_a_plan_names_the_onnx_file_beside_it(tmp_path, exported):
     plan = tmp_path / "manet.plan"
     plan.write_bytes(b"plan")
-    with pytest.raises(EngineError, match=r"use the ONNX file beside it: .*manet\.int8\.onnx, as"):
+    with pytest.raises(SpecError, match=r"use the ONNX file beside it: .*manet\.int8\.onnx, as"):
         open_engine(plan)
     (tmp_path / "manet.onnx").write_bytes((exported / "manet.onnx").read_bytes())
-    with pytest.raises(EngineError, match=r"beside it: .*manet\.onnx$"):
+    with pytest.raises(SpecError, match=r"beside it: .*manet\.onnx$"):
         open_engine(plan)
 
 
