@@ -13,7 +13,7 @@ ROOMS  := runtime calibration export benchmarks
 .PHONY: demo test lint types pytest resolve bench clean
 
 demo: $(VENV)/demo
-	$(BIN)/fer-export --model manet --int8 --output demo
+	$(BIN)/fer-export --model manet --int8 --target onnx --output demo
 	$(BIN)/fer-run --engine demo/manet.int8.onnx --source "$$($(BIN)/python -m feredge.export.portrait)" \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --output demo/portrait.jpg --jsonl demo/portrait.jsonl
 	@echo "demo/portrait.jpg and demo/portrait.jsonl:"; cat demo/portrait.jsonl
@@ -55,6 +55,7 @@ $(VENV)/demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps tensorrt-stubs==10.13.0.35.1
 	touch $@
 
 # DATA holds ferplus-valid/, ferplus-calibration/ and photos/; see the README.
@@ -63,10 +64,12 @@ RESULTS := benchmarks/results
 RUN := $(BIN)/python -m feredge.benchmarks
 
 bench: $(VENV)/dev
-	$(BIN)/fer-export --model manet --int8 --output build/bench
+	$(BIN)/fer-export --model manet --int8 --fp16 --target onnx --output build/bench
 	$(RUN).full_width build/bench/full.pth
-	$(BIN)/fer-export --model manet --checkpoint build/bench/full.pth --name full --int8 \
-		--calibration-data $(DATA)/photos --output build/bench
+	$(BIN)/fer-export --model manet --checkpoint build/bench/full.pth --name full --int8 --fp16 \
+		--target onnx --calibration-data $(DATA)/photos --output build/bench
+	$(RUN).plans build/bench manet full $(if $(DETECTOR),--detector $(DETECTOR)) \
+		--json $(RESULTS)/plans.json
 	$(RUN).install . --json $(RESULTS)/install.json
 	$(RUN).accuracy $(DATA)/ferplus-valid build/bench/manet.onnx build/bench/manet.int8.onnx \
 		--json $(RESULTS)/accuracy.json
