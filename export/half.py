@@ -15,6 +15,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from feredge.calibration.placement import input_of
+from feredge.calibration.quantize import constant
 from feredge.calibration.sessions import session_of
 from feredge.export.onnx_export import AXES_AS_INPUT
 from feredge.runtime.errors import ExportError
@@ -147,15 +148,6 @@ def constant_of(node: ir.Node, index: int) -> Array:
     tensor = ir.convenience.get_const_tensor(input_of(node, index))
     assert tensor is not None, f"{node.name}: input {index} is computed"
     return tensor.numpy()
-
-
-def constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Add an initializer, in place of one of the same name."""
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype),
-                     shape=ir.Shape(array.shape))
-    graph.register_initializer(value)
-    return value
 
 
 def check_fits_half(

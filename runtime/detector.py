@@ -6,22 +6,20 @@ Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intellige
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from feredge.runtime.closing import Closing
 from feredge.runtime.detector_weights import detector_path
 from feredge.runtime.engines.onnxruntime import open_session
 from feredge.runtime.errors import EngineError
 from feredge.runtime.faces import Array, Faces
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from feredge.runtime.engines import Engine
 STRIDES = (8, 16, 32)
 PARTS = ("cls", "obj", "bbox", "kps")
@@ -29,7 +27,7 @@ OUTPUTS = [f"{part}_{stride}" for part in PARTS for stride in STRIDES]
 NMS_IOU = 0.3  # YuNet's own
 
 
-class Detector(ABC):
+class Detector(Closing):
     """Whatever finds faces in a frame; use it as a context manager."""
 
     @abstractmethod
@@ -42,21 +40,6 @@ class Detector(ABC):
         Returns:
             Faces in the frame's own pixels, best first.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free everything; closing twice is fine."""
-
-    def __enter__(self) -> Self:
-        """Return the detector itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free everything."""
-        self.close()
 
 
 def open_detector(

@@ -94,5 +94,8 @@ def test_what_the_readme_names_exists():
         assert (ROOT / name).exists(), name
     for name in re.findall(r"`make (\w+)", README):
         assert f"\n{name}:" in (ROOT / "Makefile").read_text(), name
-    for name in re.findall(r"\]\(([^)h][^)]*)\)", README):
+    for name in re.findall(r"\]\(([^)h#][^)]*)\)", README):
         assert (ROOT / name).is_file(), name
+    titles = re.findall(r"^#+ (.*)$", README, flags=re.MULTILINE)
+    for anchor in re.findall(r"\]\(#([^)]*)\)", README):
+        assert anchor in {title.lower().replace(" ", "-").replace(",", "") for title in titles}

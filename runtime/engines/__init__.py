@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
+from feredge.runtime.closing import Closing
 from feredge.runtime.errors import EngineError
 from feredge.runtime.faces import Array
 from feredge.runtime.spec import ModelSpec
 
 
-class Engine(ABC):
+class Engine(Closing):
     """A network that is ready to run; use it as a context manager.
 
     `spec` says what it expects and answers, `max_batch` how many faces it takes at once.
@@ -72,21 +72,6 @@ class Engine(ABC):
     @abstractmethod
     def _infer(self, crops: Array) -> Array:
         """Infer 1 to `max_batch` crops."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free everything; closing twice is fine."""
-
-    def __enter__(self) -> Engine:
-        """Return the engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free everything."""
-        self.close()
 
 
 def open_engine(path: str | Path, cuda_graphs: bool = True) -> Engine:

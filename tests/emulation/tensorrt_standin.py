@@ -36,6 +36,11 @@ class ExecutionContextAllocationStrategy(Enum):
     USER_MANAGED = 2
 
 
+class CudaGraphStrategy(Enum):
+    DISABLED = 0
+    WHOLE_GRAPH_CAPTURE = 1
+
+
 class Logger:
     ERROR = 1
 
@@ -43,9 +48,11 @@ class Logger:
         self.level = level
 
 
-def write_plan(path: Path, onnx: Path, profile: list[tuple[int, ...]]) -> bytes:
+def write_plan(
+    path: Path, onnx: Path, profile: list[tuple[int, ...]], rtx: bool = False
+) -> bytes:
     """Write a plan of the stand-in's: smallest, usual and largest shape of the input."""
-    header = json.dumps({"version": __version__, "profile": profile})
+    header = json.dumps({"version": __version__, "profile": profile, "rtx": rtx})
     content = header.encode() + b"\n" + onnx.read_bytes()
     path.write_bytes(content)
     return content
@@ -63,7 +70,8 @@ class Runtime:
             return None
         if document["version"] != __version__:
             return None
-        return Engine(onnx, [tuple(shape) for shape in document["profile"]])
+        kind = RtxEngine if document["rtx"] else Engine
+        return kind(onnx, [tuple(shape) for shape in document["profile"]])
 
 
 class Engine:
@@ -105,6 +113,39 @@ class Engine:
         self, strategy: Any = ExecutionContextAllocationStrategy.STATIC
     ) -> Context:
         return Context(self, strategy is ExecutionContextAllocationStrategy.STATIC)
+
+
+class RtxEngine(Engine):
+    """An engine as TensorRT-RTX has it: contexts are made with a configuration."""
+
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, config: Any = None) -> Context:
+        assert config.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        config.cache.content += b"kernel "
+        return Context(self, has_memory=True)
+
+
+class RuntimeConfig:
+    cuda_graph_strategy = CudaGraphStrategy.DISABLED
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> None:
+        self.cache = cache
+
+
+class RuntimeCache:
+    content = b""
+
+    def serialize(self) -> bytearray:
+        return bytearray(self.content)
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.content = blob
+        return True
 
 
 class Context:

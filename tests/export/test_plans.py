@@ -12,11 +12,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from feredge.calibration.ranges import Ranges
+from feredge.calibration.placement import quantised_convs
+from feredge.calibration.quantize import tensorrt_graph
+from feredge.calibration.ranges import Ranges, measured_ranges
 from feredge.calibration.sessions import session_of
 from feredge.export.build_progress import interruptible, progress_monitor
 from feredge.export.half import half_graph
 from feredge.export.models.manet import MaNet
+from feredge.export.models.registry import NETWORKS
 from feredge.export.onnx_export import onnx_from_torch
 from feredge.export.plans import (
     PlanOptions,
@@ -137,6 +140,20 @@ def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half
     ir.save(half_graph(model) if half else model, tmp_path / "full.onnx")
     plan = plan_from_onnx(tmp_path / "full.onnx", shapes(224), PlanOptions(fp16=half), rtx)
     assert len(plan.content) > (101e6 if half else 202e6), "it holds all 50.6 million weights"
+
+
+def test_the_full_width_network_builds_in_int8_at_224_px(rtx, tmp_path, full_width):
+    keep_float = NETWORKS["manet"].keep_float
+    convs = quantised_convs(full_width.graph, keep_float)
+    faces = np.random.default_rng(0).random((2, 3, 224, 224), np.float32)
+    values, count = measured_ranges(full_width, convs, [faces])
+    ranges = Ranges("00" * 32, count, "", {}, values)
+    graph = half_graph(tensorrt_graph(full_width, ranges, keep_float))
+    ir.save(graph, tmp_path / "full.onnx")
+    options = PlanOptions(fp16=True, int8=True)
+    plan = plan_from_onnx(tmp_path / "full.onnx", shapes(224), options, rtx)
+    assert 50e6 < len(plan.content) < 101e6, "less than FP16 takes for the weights alone"
+    assert plan.int8["int8_share"] > 0.99
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_files_that_are_no_engine_are_refused(tmp_path, exported, detector_path)
     with pytest.raises(EngineError, match="is a folder"):
         open_engine(tmp_path)
     (tmp_path / "model.pt").write_text("x")
-    with pytest.raises(EngineError, match=r"expected an \.onnx file"):
+    with pytest.raises(EngineError, match=r"expected an \.onnx or \.plan file"):
         open_engine(tmp_path / "model.pt")
     with pytest.raises(SpecError, match="carries no ModelSpec"):
         open_engine(detector_path)

@@ -257,6 +257,30 @@ def test_a_capture_that_fails_is_said_once_and_the_run_goes_on(
         assert len(warned) == 1 and not engine.replay.enabled
 
 
+def test_rtx_keeps_its_kernels_and_has_graphs_of_its_own(plan, exported, astronaut, monkeypatch,
+                                                         tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", tensorrt_standin)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tensorrt_standin.write_plan(plan, exported / "manet.onnx",
+                                [(batch, 3, 96, 96) for batch in (1, 4, 8)], rtx=True)
+    with open_engine(exported / "manet.onnx") as onnx:
+        target = replace(TARGET, kind="tensorrt-rtx", onnx_sha256="ab" * 32)
+        write_sidecar(plan, replace(onnx.spec, target=target))
+        boxes = several_boxes(3)
+        expected = onnx.classify(astronaut, boxes)
+    kept = tmp_path / "cache" / "feredge" / "kernels" / "tensorrt-rtx-10.3.0-abababababababab.cache"
+    for opened in (1, 2):
+        with open_engine(plan) as engine:
+            for _ in range(4):
+                assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-2
+            assert not engine.replay.enabled and not engine.replay.graphs
+        assert kept.read_bytes() == b"kernel " * opened, "what was kept is taken up again"
+    kept.unlink()
+    kept.mkdir()  # a cache that cannot be written
+    with open_engine(plan) as engine:
+        engine.classify(astronaut, boxes)
+
+
 def test_a_closed_engine_says_so(plan, astronaut):
     engine = open_engine(plan)
     engine.close()
