@@ -307,7 +307,16 @@ CUresult cuGraphDestroy(CUgraph graph) {
 
 // Modules and launches
 
-CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count,
+                            CUjit_option* options, void** values) {
+  // The driver says how much it logged, and PyCUDA reads as much of its buffers: nothing, here.
+  for (unsigned k = 0; k < count; k++) {
+    const CUjit_option option = options[k];
+    if (option == CU_JIT_INFO_LOG_BUFFER || option == CU_JIT_ERROR_LOG_BUFFER)
+      *static_cast<char*>(values[k]) = 0;
+    if (option == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || option == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+      values[k] = nullptr;
+  }
   if (std::memcmp(image, "\x7f" "ELF", 4)) return CUDA_ERROR_INVALID_IMAGE;
   const Module opened = open_module(static_cast<const char*>(image));
   if (!opened.library) return CUDA_ERROR_NO_BINARY_FOR_GPU;
