@@ -58,12 +58,11 @@ class Gpu:
             How it lies there, from `frame_address` on.
         """
         height, width = frame_bgr.shape[:2]
+        self.stream.synchronize()  # what is enqueued may still read the buffer
         if self.frame_buffer is None or self.frame_buffer.host.size < frame_bgr.size:
             if self.frame_buffer is not None:
                 self.frame_buffer.free()
             self.frame_buffer = Buffer(self, (frame_bgr.size,), np.uint8)
-        else:
-            self.stream.synchronize()  # a copy may still read the pinned memory
         self.frame_buffer.host[: frame_bgr.size].reshape(frame_bgr.shape)[:] = frame_bgr
         self.frame_buffer.upload(frame_bgr.nbytes)
         self.uploaded = frame_bgr
