@@ -15,8 +15,8 @@ MOST_VALUES = 6_000_000  # 2 Mpx: a larger face is averaged over so much that ro
 def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: CropSpec) -> Array:
     """Cut one square crop per face box and normalise it for the network.
 
-    The same sum as the reference, within 1/255 (OpenCV 5; OpenCV 4 rounds weights: 8/255); far
-    closer for faces that shrink and have less than 2 Mpx.
+    The same levels as the reference but where a sum falls between two of them, and one off there
+    (OpenCV 5; OpenCV 4 rounds weights: up to 8).
 
     Args:
         frame_bgr: `(h, w, 3)` uint8.
@@ -46,13 +46,11 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
 
 
 def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
-    """Return the `(side, side, 3)` float32 pixels of one crop."""
+    """Return the `(side, side, 3)` pixels of one crop, in whole levels."""
     grid = side_px * samples
     # From the fine grid's pixel centres to the frame's pixel centres, as OpenCV counts them.
     to_frame = matrix / [samples, samples, 1]
     to_frame[:, 2] += to_frame[:, :2].sum(axis=1) / 2 - 0.5
-    # An enlarged face is rounded to whole levels, as in the pictures that networks learn from:
-    # the bundled one tells 0.2 points more of its validation faces so than from exact values.
     if samples > 1:
         frame_bgr, origin = surroundings(frame_bgr, matrix, side_px)
         to_frame[:, 2] -= origin
@@ -63,7 +61,7 @@ def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array
     if samples == 1:
         return fine
     fine = fine.astype(np.float32, copy=False)
-    return cv2.resize(fine, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    return np.rint(cv2.resize(fine, (side_px, side_px), interpolation=cv2.INTER_AREA))
 
 
 def surroundings(frame_bgr: Array, matrix: Array, side_px: int) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from feredge.runtime.spec import CropSpec, InputSpec
 
 
 def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: CropSpec) -> Array:
-    """Cut one square crop per face box and normalise it for the network.
+    """Cut one square crop per face box, in whole levels, and normalise it for the network.
 
     Args:
         frame_bgr: `(h, w, 3)` uint8.
@@ -33,7 +33,8 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     stacked = np.stack(crops) if crops else np.zeros((0, input.side, input.side, 3))
     if input.channels == "rgb":
         stacked = stacked[..., ::-1]
-    normalised = (stacked / 255 - np.array(input.mean)) / np.array(input.std)
+    # Networks learn from 8-bit pictures: a crop is one, and saved as one it gives the same answer.
+    normalised = (np.rint(stacked) / 255 - np.array(input.mean)) / np.array(input.std)
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)
 
 

@@ -1,8 +1,8 @@
 // Cuts, resamples, reorders and normalises every face of a frame in one launch.
 //
 // What a crop is, reference.py defines: a pixel of it is the mean of K x K bilinear samples evenly
-// spread over it, at positions that one 2x3 matrix a face gives. The same kernel with a black
-// border scales the frame for the face detector and pads it.
+// spread over it, at positions that one 2x3 matrix a face gives, rounded to a whole level. The same
+// kernel with a black border scales the frame for the face detector and pads it.
 //
 // Memory. In: a pitched 8-bit frame, of three or four interleaved channels, grey, or NV12 (Y, and
 // UV of half its size). Out: (faces, 3, height, width), float or half, without padding. The faces
@@ -248,6 +248,8 @@ __device__ __forceinline__ void warp(const Frame& frame, const Faces* faces, Out
 #pragma unroll
     for (int c = 0; c < 3; c++) sums[i][c] *= mean;
     Format::finish(sums[i], colour);
+#pragma unroll
+    for (int c = 0; c < 3; c++) sums[i][c] = rintf(sums[i][c]);
   }
 
   const size_t plane = size_t(height) * width;

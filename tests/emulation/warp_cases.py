@@ -63,7 +63,7 @@ class Case:
         return self.max_faces * 3 * self.size[0] * self.size[1] * self.dtype().itemsize
 
     def expected(self) -> np.ndarray:
-        """Return the reference's crops, `(n, 3, h, w)` float64."""
+        """Return the reference's crops before they are rounded, `(n, 3, h, w)` float64."""
         crops = [self.warped(*face) for face in zip(self.matrices, self.samples)]
         stacked = np.stack(crops) if crops else np.zeros((0, *self.size, 3))
         if FORMATS[self.layout.pixels].order not in ("", self.input.channels):
@@ -85,9 +85,9 @@ class Case:
         return np.broadcast_to(warped, (*self.size, 3))
 
     def tolerance(self, expected: np.ndarray) -> np.ndarray:
-        """Return what each value may differ by: float32 positions, and half's own rounding."""
+        """Return what a value may differ by: half a level, float32 positions, half's rounding."""
         side = max(self.layout.width, self.layout.height)
-        values = (1e-5 + 4 * 2**-24 * side) / np.array(self.input.std)[:, None, None]
+        values = (0.5 / 255 + 1e-5 + 4 * 2**-24 * side) / np.array(self.input.std)[:, None, None]
         return values + (np.abs(expected) * 2**-11 + 2**-25 if self.half else 0)
 
     def undecided(self) -> np.ndarray:
@@ -115,6 +115,10 @@ def check(case: Case, crops: np.ndarray) -> None:
     difference = np.abs(values[:count].astype(np.float64) - expected)
     wrong = ~(difference <= case.tolerance(expected)) & ~case.undecided()
     assert not wrong.any(), f"off by {difference[wrong].max():.3g} at {np.argwhere(wrong)[0]}"
+    if not case.half:
+        mean, std = (np.array(part)[:, None, None] for part in (case.input.mean, case.input.std))
+        levels = 255 * (values[:count].astype(np.float64) * std + mean)
+        assert np.abs(levels - np.rint(levels)).max(initial=0) < 1e-3, "not in whole levels"
 
 
 def run(module: Any, case: Case) -> np.ndarray:
