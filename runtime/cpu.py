@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from pathlib import Path
@@ -10,6 +11,25 @@ from feredge.runtime.spec import ModelSpec
 
 X86 = ("x86_64", "amd64", "i686")
 CPUINFO = Path("/proc/cpuinfo")
+INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")  # the last two are ARM's
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return the CPU's name and its INT8 extensions, as Linux tells them; elsewhere the name."""
+    if not CPUINFO.is_file():
+        return platform.processor() or platform.machine()
+    pairs = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    name = facts.get("model name") or platform.machine()  # ARM's cpuinfo names no model
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    return ", ".join([name, *(flag for flag in INT8_FLAGS if flag in flags)])
 
 
 def exact_8_bit_weights() -> bool | None:

@@ -44,7 +44,7 @@ class Detector(Closing):
 
 def open_detector(
     path: str | Path | None = None, size_px: int = 320, min_score: float = 0.6,
-    beside: Engine | None = None,
+    beside: Engine | None = None, threads: int | None = None,
 ) -> Detector:
     """Open the face detector.
 
@@ -54,13 +54,15 @@ def open_detector(
         size_px: the long side to which a frame is scaled before it is searched.
         min_score: faces below it are dropped.
         beside: the engine that classifies the same frames: on a GPU they share them.
+        threads: how many a call may use on the CPU; None: one a core. Several threads may call a
+            detector on the CPU at once.
 
     Raises:
         EngineError: the file is missing, damaged or not in YuNet's format.
     """
     path = detector_path(path)
     if path.suffix != ".plan":
-        return YuNetDetector(path, size_px, min_score)
+        return YuNetDetector(path, size_px, min_score, threads)
     from feredge.runtime.plan_detector import PlanDetector
 
     gpu, replay = getattr(beside, "gpu", None), getattr(beside, "replay", None)
@@ -70,8 +72,10 @@ def open_detector(
 class YuNetDetector(Detector):
     """A YuNet-format network, with a dynamic input or a fixed one, in onnxruntime."""
 
-    def __init__(self, path: Path, size_px: int, min_score: float) -> None:
-        self.session = open_session(path)
+    def __init__(
+        self, path: Path, size_px: int, min_score: float, threads: int | None = None
+    ) -> None:
+        self.session = open_session(path, threads)
         self.input_name, self.fixed = input_of(self.session, path)
         self.size_px, self.min_score = size_px, min_score
 

@@ -53,6 +53,12 @@ class Faces:
             np.zeros((len(scores), 0), np.float32),
         )
 
+    def within(self, frame_shape: tuple[int, ...]) -> Faces:
+        """Return the faces that reach into a frame of `(h, w, ...)`: others have no crop."""
+        height, width = frame_shape[:2]
+        x0, y0, x1, y1 = self.boxes_xyxy.T
+        return self[(x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height)]
+
     def __len__(self) -> int:
         """Return the number of faces."""
         return len(self.scores)

@@ -19,14 +19,16 @@ from feredge.runtime.command import (
     run_command,
 )
 from feredge.runtime.environment import has_screen, quiet_opencv
-from feredge.runtime.errors import FeredgeError
+from feredge.runtime.errors import EngineError, FeredgeError
 
 if TYPE_CHECKING:
     from feredge.runtime.outputs import Output
     from feredge.runtime.pipeline import Pipeline
     from feredge.runtime.sources import Source
+    from feredge.runtime.spec import ModelSpec
 
 PROGRAM = "fer-run"
+MOST_AT_ONCE = 8  # frames in work; each holds memory
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -45,6 +47,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--max-faces", type=positive, metavar="N", help="the best N of a frame")
     parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True,
                         help="replay a frame's launches on a GPU as one graph (default: yes)")
+    parser.add_argument("--allow-random-weights", action="store_true",
+                        help="run a network that learned nothing: for its speed alone")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     add_detector_arguments(parser)
     return parser
@@ -59,25 +63,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Open everything, work through the source, close everything, and report."""
+    from feredge.runtime.cpu import cores
     from feredge.runtime.detector import open_detector
     from feredge.runtime.engines import open_engine
     from feredge.runtime.pipeline import Pipeline
 
     with ExitStack() as stack:
-        engine = stack.enter_context(open_engine(options.engine, options.cuda_graphs))
-        detector = stack.enter_context(
-            open_detector(options.detector, options.detector_size, options.min_score, engine)
-        )
         source = open_source(options)
         stack.callback(source.close)
+        at_once = frames_at_once(options, source)
+        threads = max(cores() // at_once, 1) if at_once > 1 else None  # None: as onnxruntime likes
+        engine = stack.enter_context(open_engine(options.engine, options.cuda_graphs, threads))
+        check_trained(engine.spec, options.allow_random_weights)
+        detector = stack.enter_context(open_detector(
+            options.detector, options.detector_size, options.min_score, engine, threads
+        ))
         outputs = open_outputs(options, source, engine.spec.labels, stack)
-        pipeline = Pipeline(source, detector, engine, outputs, options.max_faces)
+        pipeline = Pipeline(source, detector, engine, outputs, options.max_faces, at_once)
         code = work(pipeline, source)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
     if options.json:
         print(json.dumps(summary.to_dict()))
     return code
+
+
+def frames_at_once(options: argparse.Namespace, source: Source) -> int:
+    """Return how many frames to work on side by side: one, where it is live or a GPU takes part."""
+    from feredge.runtime.cpu import cores
+
+    on_gpu = any(str(path).endswith(".plan") for path in (options.engine, options.detector))
+    if source.live or on_gpu:
+        return 1
+    return min(cores(), source.expected or MOST_AT_ONCE, MOST_AT_ONCE)
+
+
+def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
+    """Refuse a network whose answers say nothing.
+
+    Raises:
+        EngineError: its weights are random.
+    """
+    if spec.source.random_weights and not allow_random_weights:
+        raise EngineError(f"this {spec.model} has random weights, so its labels mean nothing: "
+                          "export it with --checkpoint, or time it with --allow-random-weights")
 
 
 def open_source(options: argparse.Namespace) -> Source:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -36,9 +38,7 @@ def classify(
 
 def classified(frame_bgr: Array, faces: Faces, engine: Engine) -> Faces:
     """Return the faces with their probabilities; those wholly outside the frame are dropped."""
-    height, width = frame_bgr.shape[:2]
-    x0, y0, x1, y1 = faces.boxes_xyxy.T
-    faces = faces[(x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height)]
+    faces = faces.within(frame_bgr.shape)
     return replace(faces, probabilities=engine.classify(frame_bgr, faces.boxes_xyxy))
 
 
@@ -95,15 +95,37 @@ class Summary:
                 f"frames/s over {self.seconds:.1f} s\nmedian (95th percentile) ms: {stages}")
 
 
+@dataclass
+class Answer:
+    """What became of one frame, and the seconds of each stage."""
+
+    frame: Frame
+    faces: Faces = field(default_factory=Faces.empty)
+    drawn: Array | None = None
+    times_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time one stage."""
+        start_s = time.perf_counter()
+        yield
+        self.times_s[stage] = time.perf_counter() - start_s
+
+
 class Pipeline:
-    """Runs a source to its end and keeps count; `summary` may be asked at any time."""
+    """Runs a source to its end and keeps count; `summary` may be asked at any time.
+
+    `at_once` frames are worked on side by side, each by one thread, and written in their order:
+    two networks that run one after the other never keep all cores busy. It needs an engine and a
+    detector on the CPU, and it delays a frame: a live source does better with one at a time.
+    """
 
     def __init__(
         self, source: Source, detector: Detector, engine: Engine, outputs: Sequence[Output],
-        max_faces: int | None = None,
+        max_faces: int | None = None, at_once: int = 1,
     ) -> None:
         self.source, self.detector, self.engine = source, detector, engine
-        self.outputs, self.max_faces = outputs, max_faces
+        self.outputs, self.max_faces, self.at_once = outputs, max_faces, at_once
         draws = any(output.draws for output in outputs)
         self.annotator = Annotator(engine.spec.labels) if draws else None
         self.times = {name: Latencies() for name in STAGES}
@@ -113,42 +135,57 @@ class Pipeline:
     def run(self) -> None:
         """Work through the source until it ends or is stopped."""
         frames = iter(self.source.frames())
+        if self.at_once > 1:
+            return self.run_side_by_side(frames)
         while (frame := self.read(frames)) is not None:
             self.step(frame)
 
+    def run_side_by_side(self, frames: Iterator[Frame]) -> None:
+        """Keep `at_once` threads busy, and one more frame ready for each of them."""
+        waiting: deque[Future[Answer]] = deque()
+        with ThreadPoolExecutor(self.at_once, "frames") as threads:
+            while (frame := self.read(frames)) is not None:
+                waiting.append(threads.submit(self.answer, frame))
+                if len(waiting) > 2 * self.at_once:
+                    self.write(waiting.popleft().result())
+            while waiting and not self.source.stopped:
+                self.write(waiting.popleft().result())
+            threads.shutdown(cancel_futures=True)
+
     def read(self, frames: Iterator[Frame]) -> Frame | None:
         """Take the next frame; None at the end."""
-        with self.timed("read"):
-            return next(frames, None)
+        start_s = time.perf_counter()
+        frame = next(frames, None)
+        self.times["read"].add(time.perf_counter() - start_s)
+        return frame
 
     def step(self, frame: Frame) -> None:
         """Search, classify, draw and write one frame."""
-        with self.timed("detect"):
+        self.write(self.answer(frame))
+
+    def answer(self, frame: Frame) -> Answer:
+        """Search, classify and draw one frame; several threads may do so at once."""
+        answer = Answer(frame)
+        with answer.timed("detect"):
             faces = self.detector.detect(frame.frame_bgr)[: self.max_faces]
-        with self.timed("classify"):
-            faces = classified(frame.frame_bgr, faces, self.engine)
-        drawn = None
+        with answer.timed("classify"):
+            answer.faces = classified(frame.frame_bgr, faces, self.engine)
         if self.annotator is not None:
-            with self.timed("draw"):
-                drawn = self.annotator.draw(frame.frame_bgr, faces)
-        with self.timed("write"):
+            with answer.timed("draw"):
+                answer.drawn = self.annotator.draw(frame.frame_bgr, answer.faces)
+        return answer
+
+    def write(self, answer: Answer) -> None:
+        """Hand one frame to the outputs and count it."""
+        with answer.timed("write"):
             for output in self.outputs:
-                output.write(frame, faces, drawn)
-        self.count(frame, faces)
-
-    def count(self, frame: Frame, faces: Faces) -> None:
-        """Keep the totals; a live source's missing numbers are frames that were dropped."""
+                output.write(answer.frame, answer.faces, answer.drawn)
+        for stage, seconds in answer.times_s.items():
+            self.times[stage].add(seconds)
         self.frames += 1
-        self.faces += len(faces)
-        if self.source.live:
-            self.dropped = frame.index + 1 - self.frames
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Time one stage of one frame."""
-        start_s = time.perf_counter()
-        yield
-        self.times[stage].add(time.perf_counter() - start_s)
+        self.faces += len(answer.faces)
+        if self.source.live:  # its missing numbers are frames that were dropped
+            self.dropped = answer.frame.index + 1 - self.frames
 
     def summary(self) -> Summary:
         """Return the totals so far."""

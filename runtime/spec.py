@@ -108,11 +108,15 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Where the weights come from: SHA-256 of the checkpoint, the data it saw, its licence."""
+    """Where the weights come from: SHA-256 of the checkpoint, the data it saw, its licence.
+
+    `random_weights` means that it saw none: such a network's answers say nothing.
+    """
 
     checkpoint_sha256: str
     trained_on: str = "unknown"
     licence: str = "unknown"
+    random_weights: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,16 @@ class Engine(Closing):
         """Infer 1 to `max_batch` crops."""
 
 
-def open_engine(path: str | Path, cuda_graphs: bool = True) -> Engine:
+def open_engine(
+    path: str | Path, cuda_graphs: bool = True, threads: int | None = None
+) -> Engine:
     """Open an exported network with the backend that its suffix names.
 
     Args:
         path: an ONNX file or a plan that `fer-export` wrote.
         cuda_graphs: replay what a frame launches on a GPU as one graph.
+        threads: how many a call may use on the CPU; None: one a core. Several threads may call an
+            engine on the CPU at once.
 
     Raises:
         EngineError: the file is missing, damaged, of another kind, or needs what is not here.
@@ -98,4 +102,4 @@ def open_engine(path: str | Path, cuda_graphs: bool = True) -> Engine:
                           "it")
     from feredge.runtime.engines.onnxruntime import OnnxEngine
 
-    return OnnxEngine(path)
+    return OnnxEngine(path, threads)

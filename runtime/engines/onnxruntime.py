@@ -14,14 +14,19 @@ from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpe
 MAX_BATCH = 32  # more faces at once cost memory and no longer gain speed on a CPU
 
 
-def open_session(path: Path) -> Any:
+def open_session(path: Path, threads: int | None = None) -> Any:
     """Open an ONNX file on the CPU.
+
+    Args:
+        path: the file.
+        threads: how many one run may use; None: one a core.
 
     Raises:
         EngineError: onnxruntime cannot read it, with its reason.
     """
     ort = require("onnxruntime")
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only: its warnings are not for the user of a camera
     # Threads that go on spinning after a run take the cores from what comes next, the other network
     # above all: without this two cores work off a clip a quarter slower.
@@ -36,8 +41,8 @@ def open_session(path: Path) -> Any:
 class OnnxEngine(Engine):
     """A network in onnxruntime, with the ModelSpec that its metadata holds."""
 
-    def __init__(self, path: Path) -> None:
-        self.session = open_session(path)
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.session = open_session(path, threads)
         self.spec = embedded_spec(self.session, path)
         self.max_batch = MAX_BATCH
         check_signature(self.session, self.spec, path)

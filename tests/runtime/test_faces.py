@@ -26,3 +26,10 @@ def test_faces_are_selected_by_mask_slice_and_index():
 def test_rows_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="one row a face"):
         Faces(*[np.zeros((2, 4)), np.zeros((1, 5, 2)), np.zeros(1), np.zeros(1), np.zeros((1, 0))])
+
+
+def test_faces_wholly_outside_a_frame_are_left_out():
+    boxes = np.array([
+        [-5, 2, 1, 8], [-5, 2, 0, 8], [19, 9, 30, 30], [20, 0, 25, 5], [0, 10, 5, 12]])
+    faces = Faces.detected(boxes, np.zeros((5, 5, 2)), np.arange(5))
+    assert faces.within((10, 20, 3)).scores.tolist() == [0, 2]

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from feredge.runtime import outputs
-from feredge.runtime.fer_run import main
+from feredge.runtime.fer_run import arguments as run_arguments
+from feredge.runtime.fer_run import frames_at_once, main
 
 
 @pytest.fixture
@@ -170,11 +172,11 @@ def test_a_missing_engine_and_a_plan_are_one_line(portrait, tmp_path, capfd):
         assert said in err and err.count("\n") == 1
 
 
-def test_debug_shows_the_traceback(tmp_path):
+def test_debug_shows_the_traceback(tmp_path, portrait):
     from feredge.runtime.errors import EngineError
 
     with pytest.raises(EngineError):
-        main(["--debug", "--engine", str(tmp_path / "none.onnx"), "--source", "x.jpg"])
+        main(["--debug", "--engine", str(tmp_path / "none.onnx"), "--source", str(portrait)])
 
 
 def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch):
@@ -227,3 +229,17 @@ def test_a_damaged_clip_gives_what_it_holds_and_exits_1(run, write_clip, tmp_pat
     code, _, err = run("--source", tmp_path / "cut.avi", "--jsonl", tmp_path / "out.jsonl")
     assert code == 1 and "truncated or damaged" in err
     assert 5 < len(lines(tmp_path / "out.jsonl")) < 30
+
+
+@pytest.mark.parametrize("live, expected, engine, frames", [
+    pytest.param(False, 300, "x.onnx", 2, id="a clip"),
+    pytest.param(False, 1, "x.onnx", 1, id="one picture has all cores"),
+    pytest.param(False, 0, "x.onnx", 2, id="a clip of unknown length"),
+    pytest.param(True, 0, "x.onnx", 1, id="a live source is not delayed"),
+    pytest.param(False, 300, "x.plan", 1, id="a GPU takes one after the other"),
+])
+def test_clips_and_folders_are_worked_on_by_every_core(monkeypatch, live, expected, engine, frames):
+    monkeypatch.setattr("feredge.runtime.cpu.cores", lambda: 2)
+    options = run_arguments().parse_args(["--engine", engine, "--source", "x"])
+    source = SimpleNamespace(live=live, expected=expected)
+    assert frames_at_once(options, source) == frames

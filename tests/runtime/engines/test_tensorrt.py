@@ -21,7 +21,6 @@ from feredge.runtime.engines.tensorrt import buckets
 from feredge.runtime.errors import EngineError, SpecError
 from feredge.runtime.fer_run import main
 from feredge.runtime.pictures import find_pictures, read_picture
-from feredge.runtime.preprocess.reference import crop_faces
 from feredge.runtime.spec import DetectorSpec, TargetSpec
 
 import tensorrt_standin  # isort: skip  (on the path once tests/runtime/conftest.py is loaded)
@@ -92,10 +91,7 @@ def test_a_plan_answers_as_its_onnx_file(
                     boxes = several_boxes(count, 10 * repeat + count) * 0.7
                     got = engine.classify(frame, boxes)
                     assert got.dtype == np.float32
-                    # OpenCV's crop is rounded to whole levels; the kernel's is the reference's.
-                    crops = crop_faces(frame, boxes, onnx.spec.input, onnx.spec.crop)
-                    assert np.abs(got - onnx.infer(crops)).max(initial=0) < 1e-4
-                    assert np.abs(got - onnx.classify(frame, boxes)).max(initial=0) < 1e-2
+                    assert np.abs(got - onnx.classify(frame, boxes)).max(initial=0) < 1e-3
         assert bool(engine.replay.graphs) == cuda_graphs
     emulated_driver.emulate_integrated(1)
 
@@ -105,6 +101,17 @@ def test_crops_are_inferred_as_by_the_onnx_file(plan, exported):
     with open_engine(exported / "manet.onnx") as onnx, open_engine(plan) as engine:
         assert np.abs(engine.infer(crops) - onnx.infer(crops)).max() < 1e-5
         assert engine.max_batch == 8 and engine.sizes == [1, 2, 4, 8]
+
+
+def test_where_the_time_goes_lies_between_events(plan):
+    """That events stand where trtexec has them; how long anything takes only a GPU can tell."""
+    crops = np.random.default_rng(0).random((3, 3, 96, 96), np.float32)
+    with open_engine(plan) as engine:
+        parts = engine.infer_split_ms(crops)
+    assert parts.keys() == {"h2d", "compute", "d2h", "latency", "enqueue"}
+    assert min(parts.values()) >= 0 and parts["compute"] > parts["h2d"] + parts["d2h"]
+    total = parts["h2d"] + parts["compute"] + parts["d2h"]
+    assert parts["latency"] == pytest.approx(total, abs=1e-3)
 
 
 def test_a_half_precision_input_is_fed_half(exported, tmp_path, astronaut):
@@ -128,7 +135,7 @@ def test_a_half_precision_input_is_fed_half(exported, tmp_path, astronaut):
         expected = onnx_engine.classify(astronaut, boxes)
         with open_engine(path) as engine:
             assert engine.half
-            assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-2
+            assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
             crops = np.random.default_rng(0).random((2, 3, 96, 96), np.float32)
             assert np.abs(engine.infer(crops) - onnx_engine.infer(crops)).max() < 5e-3
 
@@ -146,7 +153,7 @@ def test_the_detectors_plan_finds_the_same_faces(
             expected, got = onnx.detect(frame), plan.detect(frame)
             canvas, _ = padded_input(frame, 320, None)
             seen = np.frombuffer(ctypes.string_at(int(plan.canvas), canvas.nbytes), np.float32)
-            assert np.abs(seen - canvas.ravel()).max() < 1, "OpenCV rounds to whole levels"
+            assert np.abs(seen - canvas.ravel()).max() <= 1, "OpenCV scales in fixed point"
             assert len(got) == len(expected)
             apart_px.append(np.abs(got.boxes_xyxy - expected.boxes_xyxy).max(initial=0))
     # Of two candidates whose scores are all but equal, rounding may choose the other.
@@ -217,7 +224,7 @@ def test_engines_may_be_used_from_any_thread(plan, exported, astronaut):
         for thread in threads:
             thread.join()
     assert len(answers) == 6
-    assert all(np.abs(answer - expected).max() < 1e-2 for answer in answers)
+    assert all(np.abs(answer - expected).max() < 1e-3 for answer in answers)
 
 
 def test_a_thousand_engines_leak_nothing(plan, emulated_driver, astronaut, tensorrt, monkeypatch):
@@ -253,7 +260,7 @@ def test_a_capture_that_fails_is_said_once_and_the_run_goes_on(
         expected = onnx.classify(astronaut, boxes)
         with pytest.warns(UserWarning, match="no CUDA graphs: .*901") as warned:
             for _ in range(6):
-                assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-2
+                assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
         assert len(warned) == 1 and not engine.replay.enabled
 
 
@@ -272,7 +279,7 @@ def test_rtx_keeps_its_kernels_and_has_graphs_of_its_own(plan, exported, astrona
     for opened in (1, 2):
         with open_engine(plan) as engine:
             for _ in range(4):
-                assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-2
+                assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
             assert not engine.replay.enabled and not engine.replay.graphs
         assert kept.read_bytes() == b"kernel " * opened, "what was kept is taken up again"
     kept.unlink()
