@@ -37,15 +37,20 @@ def quantised_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.
 
 def is_tiny(conv: ir.Node) -> bool:
     """Tell whether a convolution has too few channels for INT8."""
-    out_channels, in_channels = weight_of(conv).shape[:2]
+    out_channels, in_channels = weight_tensor_of(conv).shape.numpy()[:2]
     return bool(out_channels < MIN_CHANNELS or (in_channels < MIN_CHANNELS and in_channels != 3))
 
 
 def weight_of(conv: ir.Node) -> Array:
     """Return a convolution's constant weight, `(out, in, kh, kw)` float32."""
+    return weight_tensor_of(conv).numpy()
+
+
+def weight_tensor_of(conv: ir.Node) -> ir.TensorProtocol:
+    """Return a convolution's constant weight as the tensor that clones of its graph share."""
     weight = ir.convenience.get_const_tensor(input_of(conv, 1))
     assert weight is not None, f"{conv.name} has no constant weight"
-    return weight.numpy()
+    return weight
 
 
 def source_of(value: ir.Value) -> ir.Value:
@@ -122,13 +127,13 @@ def cpu_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
     return list(values)
 
 
-def range_key(value: ir.Value, convs: Iterable[ir.Node]) -> str:
-    """Return the stable name of a tensor's range.
+def range_key(value: ir.Value, graph: ir.Graph) -> str:
+    """Return the stable name of a tensor's range, whichever convolutions are chosen for INT8.
 
-    `layer1.0.conv1:input` for the first quantised convolution that reads it, else
+    `layer1.0.conv1:input` for the first convolution that reads it and is not tiny, else
     `layer1.0.conv2:output` for the node that makes it.
     """
-    for conv in convs:
+    for conv in quantised_convs(graph):
         if source_of(input_of(conv)) is value:
             return f"{conv.name}:input"
     node = value.producer()

@@ -6,30 +6,34 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime as ort
 
-from feredge.calibration.placement import input_of, source_of, weight_of
+from feredge.runtime.errors import CalibrationError
 from feredge.runtime.faces import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    import onnx_ir as ir  # comparing answers needs none: evaluation runs without the export extra
+
+FP32 = "fp32"
+LEAST_PROBABILITY = 1e-12  # a softmax in float32 may round to zero, which has no logarithm
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How an INT8 graph answers on `faces` faces, against FP32.
 
-    `top1` is the share with the same label, the others the mean and the largest change of a
-    probability.
+    `top1` is the share with the same label, `mean_change` and `largest_change` are those of a
+    probability, `kl` is the mean divergence KL(FP32 || INT8) in nats.
     """
 
     faces: int
     top1: float
     mean_change: float
     largest_change: float
+    kl: float
 
 
 def agreements(
@@ -41,28 +45,81 @@ def agreements(
         reference: the FP32 session.
         sessions: what is compared, by name.
         batches: `(n, 3, side, side)` float32 crops, read once.
+
+    Raises:
+        CalibrationError: there is no face, or an answer is not finite.
     """
+    got = answers({FP32: reference, **sessions}, batches)
+    return {name: agreement(got[FP32], got[name]) for name in sessions}
+
+
+def answers(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[str, Array]:
+    """Run every session on the same faces, in one pass over them.
+
+    Args:
+        sessions: onnxruntime's, by name.
+        batches: `(n, 3, side, side)` float32 crops, read once.
+
+    Returns:
+        `(faces, classes)` float32 probabilities of each.
+
+    Raises:
+        CalibrationError: there is no face, or an answer is not finite.
+    """
+    found: dict[str, list[Array]] = {name: [] for name in sessions}
     faces = 0
-    totals = {name: np.zeros(3) for name in sessions}
-    classes = 1
     for crops in batches:
-        feed = {INPUT_NAME: crops}
-        expected = reference.run([OUTPUT_NAME], feed)[0]
-        faces, classes = faces + len(crops), expected.shape[1]
+        faces += len(crops)
         for name, session in sessions.items():
-            got = session.run([OUTPUT_NAME], feed)[0]
-            change = np.abs(got - expected)
-            same = (got.argmax(axis=1) == expected.argmax(axis=1)).sum()
-            totals[name][:2] += same, change.sum()
-            totals[name][2] = max(totals[name][2], change.max())
-    return {
-        name: Agreement(faces, float(same / faces), float(change / faces / classes), float(largest))
-        for name, (same, change, largest) in totals.items()
-    }
+            found[name].append(session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0])
+    if not faces:
+        raise CalibrationError("there is no face to compare answers on: pass a folder of faces")
+    joined = {name: np.concatenate(batched) for name, batched in found.items()}
+    for name, probabilities in joined.items():
+        check_finite(name, probabilities)
+    return joined
+
+
+def check_finite(name: str, probabilities: Array) -> None:
+    """Refuse answers that are NaN or infinite: every comparison with them would be false.
+
+    Raises:
+        CalibrationError: some are.
+    """
+    broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if broken:
+        raise CalibrationError(f"{name} answers with probabilities that are not finite on {broken} "
+                               f"of {len(probabilities)} faces: the checkpoint is damaged, or its "
+                               "normalisation is another one")
+
+
+def agreement(expected: Array, got: Array) -> Agreement:
+    """Compare the probabilities of a graph with FP32's, both `(faces, classes)`."""
+    change = np.abs(got - expected)
+    same = got.argmax(axis=1) == expected.argmax(axis=1)
+    return Agreement(len(got), float(same.mean()), float(change.mean()), float(change.max()),
+                     mean_kl(expected, got))
+
+
+def divergences(expected: Array, got: Array) -> Array:
+    """Return KL(expected || got) in nats of each face, of two `(faces, classes)`."""
+    p, q = (np.maximum(np.asarray(each, np.float64), LEAST_PROBABILITY) for each in (expected, got))
+    losses: Array = (p * np.log(p / q)).sum(axis=1)
+    return losses
+
+
+def mean_kl(expected: Array, got: Array) -> float:
+    """Return the mean of `divergences`."""
+    return float(divergences(expected, got).mean())
 
 
 def conv_macs(model: ir.Model, side_px: int) -> dict[str, int]:
     """Return the multiply-accumulates of every convolution for one face, by its name."""
+    import onnx
+    import onnx_ir as ir
+
+    from feredge.calibration.placement import weight_of
+
     proto = ir.to_proto(model)
     batch, *_ = proto.graph.input[0].type.tensor_type.shape.dim
     batch.Clear()
@@ -81,6 +138,7 @@ def conv_macs(model: ir.Model, side_px: int) -> dict[str, int]:
 
 def tensorrt_int8_convs(model: ir.Model) -> set[str]:
     """Return the convolutions between Q/DQ, the form that TensorRT runs in INT8."""
+    from feredge.calibration.placement import input_of, source_of
 
     def restored(value: ir.Value) -> bool:
         maker = source_of(value).producer()
@@ -94,6 +152,10 @@ def tensorrt_int8_convs(model: ir.Model) -> set[str]:
 
 def cpu_int8_convs(model: ir.Model) -> set[str]:
     """Return the convolutions that onnxruntime itself turned into integer ones on this machine."""
+    import onnx
+    import onnx_ir as ir
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from feredge.calibration.placement import (
     source_of,
     tensorrt_values,
     weight_of,
+    weight_tensor_of,
 )
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.faces import Array
@@ -27,6 +29,21 @@ SMALLEST_SCALE = 1e-8  # a dead channel's or tensor's: scales must be above zero
 LARGEST_WEIGHT = {7: 64, 8: 127}
 WEIGHT_BITS = {"avx2": 7, "vnni": 8, "arm": 8}
 INT32_MAX = 2**31 - 1
+Rounding = Callable[[str, Array, Array, int], Array]
+
+
+def nearest(name: str, weight: Array, scale: Array, largest: int) -> Array:
+    """Round a weight to the nearest integers, `(out, in, kh, kw)` int8; a `Rounding`.
+
+    Args:
+        name: of its convolution.
+        weight: `(out, in, kh, kw)` float32.
+        scale: `(out,)`.
+        largest: integer.
+    """
+    steps = np.rint(weight / scale[:, None, None, None])
+    integers: Array = np.clip(steps, -largest, largest).astype(np.int8)
+    return integers
 
 
 def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -> ir.Model:
@@ -34,6 +51,11 @@ def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -
 
     Symmetric INT8, activations per tensor, weights per output channel and still float before
     their Q/DQ, biases float.
+
+    Args:
+        model: FP32, from `onnx_from_torch`; left as it was.
+        ranges: the one truth.
+        keep_float: patterns of module paths that stay float.
 
     Raises:
         CalibrationError: the ranges do not cover the graph.
@@ -49,7 +71,7 @@ def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -
     for node, index in dict.fromkeys(readers):
         node.replace_input_with(index, pairs[input_of(node, index)])
     for conv in convs:
-        scale = channel_scales(weight_of(conv), 127)
+        scale = weight_scales(conv, 127)
         zeros = np.zeros(len(scale), np.int8)
         conv.replace_input_with(1, quantised_pair(graph, input_of(conv, 1), scale, zeros, axis=0))
     return finished(model)
@@ -67,13 +89,14 @@ def symmetric_scales(
     graph: ir.Graph, convs: Sequence[ir.Node], ranges: Ranges
 ) -> dict[ir.Value, np.float32]:
     """Return max(|min|, |max|) / 127 of every tensor that carries Q/DQ."""
-    keys = {value: range_key(value, convs) for value in tensorrt_values(graph, convs)}
+    keys = {value: range_key(value, graph) for value in tensorrt_values(graph, convs)}
     bounds = ranges.of(list(keys.values()))
     return {value: positive(max(map(abs, bounds[key])) / 127) for value, key in keys.items()}
 
 
 def cpu_graph(
-    model: ir.Model, ranges: Ranges, keep_float: Sequence[str], weight_bits: int
+    model: ir.Model, ranges: Ranges, keep_float: Sequence[str], weight_bits: int,
+    rounding: Rounding = nearest,
 ) -> ir.Model:
     """Return the Q/DQ graph that onnxruntime runs in integers on a CPU.
 
@@ -84,6 +107,7 @@ def cpu_graph(
         ranges: the one truth.
         keep_float: patterns of module paths that stay float.
         weight_bits: 7 is right on every CPU, 8 only with VNNI or on Arm.
+        rounding: makes weights integers.
 
     Raises:
         CalibrationError: the ranges do not cover the graph.
@@ -99,7 +123,7 @@ def cpu_graph(
             if use.node.op_type != "QuantizeLinear":
                 use.node.replace_input_with(use.idx, pair)
     for conv in convs:
-        store_integers(graph, conv, input_scales[conv], LARGEST_WEIGHT[weight_bits])
+        store_integers(graph, conv, input_scales[conv], LARGEST_WEIGHT[weight_bits], rounding)
     return finished(model)
 
 
@@ -108,7 +132,7 @@ def unsigned_scales(
 ) -> dict[ir.Value, tuple[np.float32, np.uint8]]:
     """Return scale and zero point of every tensor: 0 where nothing is negative, else 128."""
     values = cpu_values(graph, convs)
-    keys = {value: range_key(source_of(value), convs) for value in values}
+    keys = {value: range_key(source_of(value), graph) for value in values}
     bounds = ranges.of(list(keys.values()))
     scales = {}
     for value in values:
@@ -120,16 +144,15 @@ def unsigned_scales(
 
 
 def store_integers(
-    graph: ir.Graph, conv: ir.Node, input_scale: np.float32, largest: int
+    graph: ir.Graph, conv: ir.Node, input_scale: np.float32, largest: int, rounding: Rounding
 ) -> None:
     """Replace a convolution's weight and bias by integers and what turns them back."""
     weight = weight_of(conv)
     offsets = bias_of(conv)
     # A bias must fit INT32 in units of its scale; a dead channel's weight scale grows for it.
     floor = np.abs(offsets) / (float(input_scale) * INT32_MAX / 2)
-    scale = np.maximum(channel_scales(weight, largest), floor).astype(np.float32)
-    steps = np.rint(weight / scale[:, None, None, None])
-    integers = np.clip(steps, -largest, largest).astype(np.int8)
+    scale = np.maximum(weight_scales(conv, largest), floor).astype(np.float32)
+    integers = rounding(str(conv.name), weight, scale, largest)
     bias_scale = (scale * input_scale).astype(np.float32)
     bias = np.rint(offsets / bias_scale).astype(np.int32)
     roles = ((1, "weight", integers, scale), (2, "bias", bias, bias_scale))
@@ -157,6 +180,22 @@ def positive(scale: float) -> np.float32:
     """Return a scale that is above zero even for a tensor that never is."""
     single: np.float32 = np.float32(max(scale, SMALLEST_SCALE))
     return single
+
+
+def weight_scales(conv: ir.Node, largest: int) -> Array:
+    """Return `channel_scales` of a convolution's weight."""
+    return searched_scales(weight_tensor_of(conv), largest)  # type: ignore[arg-type]  # by identity
+
+
+@lru_cache(maxsize=256)
+def searched_scales(weight: ir.TensorProtocol, largest: int) -> Array:
+    """Return `channel_scales`, searched for once however many graphs a weight goes into.
+
+    Clones of a graph share their tensors, and the sensitivity table builds some two hundred.
+    """
+    scales = channel_scales(weight.numpy(), largest)
+    scales.flags.writeable = False
+    return scales
 
 
 def channel_scales(weight: Array, largest: int) -> Array:

@@ -7,25 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.faces import Array
-from feredge.runtime.spec import INPUT_NAME
 
 if TYPE_CHECKING:
     import onnx_ir as ir  # reading ranges needs none: a device that builds a plan has not got it
 
 FORMAT = 1
-METHOD = "max"
 
 
 @dataclass(frozen=True)
 class Ranges:
     """The range of every tensor that some INT8 graph quantises.
 
-    `values` maps a key like `layer1.0.conv1:input` to `(min, max)` per method. They hold for the
-    weights, faces and crop named beside them; `recorded` keeps what INT8 with them cost.
+    `values` maps a key like `layer1.0.conv1:input` to `(min, max)` per method; `method` is the one
+    in use. They hold for the weights, faces, crop and input named beside them. `recorded` keeps
+    what INT8 with them cost, `sweep` how the methods did on the faces held out.
     """
 
     checkpoint_sha256: str
@@ -35,33 +32,51 @@ class Ranges:
     values: Mapping[str, Mapping[str, tuple[float, float]]]
     recorded: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    method: str = "max"
+    input: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
-    def of(self, keys: Sequence[str], method: str = METHOD) -> dict[str, tuple[float, float]]:
-        """Return the ranges of the tensors that a graph quantises.
+    def of(self, keys: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Return the ranges of the tensors that a graph quantises, by the method in use.
 
         Raises:
             CalibrationError: some have none.
         """
-        missing = [key for key in keys if method not in self.values.get(key, {})]
+        missing = [key for key in keys if self.method not in self.values.get(key, {})]
         if missing:
             raise CalibrationError(
                 f"ranges cover {len(keys) - len(missing)} of {len(keys)} quantised tensors; "
                 f"missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. "
                 "Calibrate again with this checkpoint: pass --calibration-data"
             )
-        return {key: self.values[key][method] for key in keys}
+        return {key: self.values[key][self.method] for key in keys}
 
-    def check_belongs(self, checkpoint_sha256: str) -> None:
-        """Check that the ranges were measured on these weights.
+    def check_belongs(
+        self, checkpoint_sha256: str, crop: Mapping[str, Any] | None = None,
+        input: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Check that the ranges were measured on these weights, on faces cut like this.
+
+        Args:
+            checkpoint_sha256: of the weights.
+            crop: the spec's, as JSON has it; None leaves it unchecked.
+            input: the spec's, in the same form.
 
         Raises:
-            CalibrationError: they were not.
+            CalibrationError: they were not; it says what differs.
         """
         if self.checkpoint_sha256 != checkpoint_sha256:
             raise CalibrationError(
                 f"these ranges belong to weights {self.checkpoint_sha256[:12]}, the checkpoint is "
                 f"{checkpoint_sha256[:12]}; calibrate again: pass --calibration-data FOLDER"
             )
+        parts = ("crop", self.crop, crop or self.crop), ("input", self.input, input or self.input)
+        for name, own, expected in parts:
+            for key, value in own.items():
+                if value != expected.get(key):
+                    raise CalibrationError(
+                        f"these ranges belong to {name} {key} {value}, this export's is "
+                        f"{expected.get(key)}; calibrate again: pass --calibration-data FOLDER")
 
     def to_json(self) -> str:
         """Return the JSON that `from_json` reads, a line a tensor."""
@@ -97,13 +112,13 @@ def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Valu
     from feredge.calibration.placement import cpu_values, range_key, source_of, tensorrt_values
 
     wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
-    return {range_key(value, convs): value for value in dict.fromkeys(wanted)}
+    return {range_key(value, graph): value for value in dict.fromkeys(wanted)}
 
 
 def measured_ranges(
     model: ir.Model, convs: Sequence[ir.Node], batches: Iterable[Array]
 ) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:
-    """Run faces through the FP32 graph and note each tensor's smallest and largest value.
+    """Run faces through the FP32 graph and find each tensor's range by every method.
 
     Args:
         model: FP32, from `onnx_from_torch`; left as it was.
@@ -116,32 +131,13 @@ def measured_ranges(
     Raises:
         CalibrationError: an activation is not finite.
     """
-    from feredge.calibration.sessions import session_of
+    from feredge.calibration.activations import Activations
+    from feredge.calibration.methods import bounds
 
-    keyed = keyed_values(model.graph, convs)
-    names = [str(value.name) for value in keyed.values()]
-    session = session_of(model, extra_outputs=[name for name in names if name != INPUT_NAME])
-    low = np.full(len(names), np.inf)
-    high = np.full(len(names), -np.inf)
+    activations = Activations(model, convs)
+    histograms = activations.histograms()
     faces = 0
     for crops in batches:
-        fetched = [name for name in names if name != INPUT_NAME]
-        tensors = dict(zip(fetched, session.run(fetched, {INPUT_NAME: crops})))
-        tensors[INPUT_NAME] = crops
-        low = np.minimum(low, [tensors[name].min() for name in names])
-        high = np.maximum(high, [tensors[name].max() for name in names])
+        activations.add(crops, histograms)
         faces += len(crops)
-        check_finite(dict(zip(keyed, zip(low, high))))
-    return {key: {METHOD: (float(a), float(b))} for key, a, b in zip(keyed, low, high)}, faces
-
-
-def check_finite(extremes: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse activations that no range can hold.
-
-    Raises:
-        CalibrationError: one is infinite or NaN.
-    """
-    for key, pair in extremes.items():
-        if not np.isfinite(pair).all():
-            raise CalibrationError(f"{key} is not finite on these faces: the checkpoint is "
-                                   "damaged, or its normalisation is another one")
+    return {key: bounds(histogram) for key, histogram in histograms.items()}, faces

@@ -8,6 +8,8 @@ from typing import Any
 import onnx_ir as ir
 import onnxruntime as ort
 
+from feredge.runtime.cpu import exact_8_bit_weights
+
 
 def session_of(
     model: ir.Model, extra_outputs: Sequence[str] = (), integer_kernels: bool = True
@@ -30,3 +32,14 @@ def session_of(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     content = ir.to_proto(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def judging_session(name: str, graph: ir.Model) -> Any:
+    """Open a graph as it is judged: in the arithmetic of what will run it.
+
+    A CPU graph takes onnxruntime's integer kernels where this CPU's are exact; TensorRT's graph,
+    and 8-bit weights on an x86 CPU without VNNI, are computed in float as they are written.
+    """
+    exact = name.startswith("cpu-7bit") or bool(exact_8_bit_weights())
+    integer = name.startswith("cpu") and exact
+    return session_of(graph, integer_kernels=integer)

@@ -1,14 +1,16 @@
-"""Our ranges as the cache that TensorRT's own calibrators read, for versions up to 10 and DLA.
+"""The cache of TensorRT's own calibrators, for versions up to 10 and DLA: written and read.
 
 The file is text: a line `TRT-<version>-EntropyCalibration2`, then a line a tensor, its name and
-the scale max(|min|, |max|) / 127 as the eight hex digits of a big-endian float32. TensorRT passes
-over a cache of another version, so it is written where the plan is built.
+the scale max(|min|, |max|) / 127 as the hex digits of a big-endian float32. TensorRT passes over a
+cache of another version or algorithm, so it is written where the plan is built.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from feredge.calibration.ranges import Ranges
@@ -17,23 +19,70 @@ from feredge.runtime.errors import CalibrationError
 if TYPE_CHECKING:
     import tensorrt as trt
 
+ENTROPY = "EntropyCalibration2"
 SHARES_SCALE = ("SLICE", "POOLING")  # TensorRT's layers for Slice, Split and MaxPool
 SMALLEST_SCALE = 1e-8
+HEADER = re.compile(r"TRT-\d+-\w+")
+LINE = re.compile(r"(.+): ([0-9a-fA-F]{8}|0)")  # TensorRT pads nothing: a dead tensor's is 0
 
 
-def cache_text(largest: Mapping[str, float], version: Sequence[int]) -> str:
+def cache_header(version: Sequence[int], algorithm: str = ENTROPY) -> str:
+    """Return the first line of a cache that a TensorRT takes, of `(10, 3, 0)` say."""
+    major, minor, patch = version[:3]
+    # NV_TENSORRT_VERSION: 8602 for 8.6.2, 100300 for 10.3.0.
+    number = major * (10000 if major >= 10 else 1000) + minor * 100 + patch
+    return f"TRT-{number}-{algorithm}"
+
+
+def cache_text(
+    largest: Mapping[str, float], version: Sequence[int], algorithm: str = ENTROPY
+) -> str:
     """Return the content of a calibration cache.
 
     Args:
         largest: max(|min|, |max|) by TensorRT's name of the tensor.
         version: of the TensorRT that will read it, `(10, 3, 0)`.
+        algorithm: the calibrator that will, as the header names it.
     """
-    major, minor, patch = version
-    # NV_TENSORRT_VERSION: 8602 for 8.6.2, 100300 for 10.3.0.
-    number = major * (10000 if major >= 10 else 1000) + minor * 100 + patch
     lines = [f"{name}: {struct.pack('>f', max(value / 127, SMALLEST_SCALE)).hex()}"
              for name, value in largest.items()]
-    return "\n".join([f"TRT-{number}-EntropyCalibration2", *lines]) + "\n"
+    return "\n".join([cache_header(version, algorithm), *lines]) + "\n"
+
+
+def largest_from_cache(text: str, header: str | None = None) -> dict[str, float]:
+    """Return max(|min|, |max|) by tensor, as TensorRT or `cache_text` wrote them.
+
+    Args:
+        text: the file's content.
+        header: what `cache_header` says of the TensorRT that is to take the cache; None reads one
+            of any version.
+
+    Raises:
+        CalibrationError: it is another version's or algorithm's, truncated, or no cache.
+    """
+    found, *lines = text.splitlines() or [""]
+    if not HEADER.fullmatch(found):
+        raise CalibrationError(f"not a TensorRT calibration cache: it begins with {found[:40]!r}, "
+                               f"expected a line like TRT-100300-{ENTROPY}")
+    if header is not None and found != header:
+        raise CalibrationError(f"the calibration cache is of {found}, expected {header}: TensorRT "
+                               "would pass over it; calibrate where the plan is built")
+    return dict(scaled_line(number, line) for number, line in enumerate(lines, 2))
+
+
+def scaled_line(number: int, line: str) -> tuple[str, float]:
+    """Return the tensor of a cache's line, and its max(|min|, |max|).
+
+    Raises:
+        CalibrationError: the line is none, or its scale is no scale.
+    """
+    match = LINE.fullmatch(line)
+    scale = -1.0 if match is None else struct.unpack(">f", bytes.fromhex(match[2].zfill(8)))[0]
+    if match is None or not 0 <= scale < inf:
+        raise CalibrationError(f"calibration cache, line {number}: {line[-40:]!r}, expected a "
+                               "tensor's name and the eight hex digits of its scale; the file is "
+                               "truncated or damaged: calibrate again")
+    return match[1], 127 * scale
 
 
 def tensor_extremes(network: trt.INetworkDefinition, ranges: Ranges) -> dict[str, float]:

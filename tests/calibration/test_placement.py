@@ -10,6 +10,7 @@ from feredge.calibration.placement import (
     source_of,
     tensorrt_values,
 )
+from feredge.calibration.ranges import keyed_values
 from feredge.export.models.manet import manet  # noqa: F401
 from feredge.export.models.registry import NETWORKS
 
@@ -54,7 +55,16 @@ def test_only_plain_residual_blocks_quantise_their_shortcut(graph, convs):
 
 
 def test_keys_are_module_paths(graph, convs):
-    keys = {range_key(value, convs) for value in tensorrt_values(graph, convs)}
+    keys = {range_key(value, graph) for value in tensorrt_values(graph, convs)}
     assert {"conv1:input", "layer1.0.conv1:input", "layer1.0.conv2:input",
             "layer2.0.downsample.0:output", "layer3_2.0.conv1_2_2:input"} <= keys
     assert len(keys) == len(tensorrt_values(graph, convs))
+
+
+def test_ranges_of_the_whole_network_cover_any_part_of_it(graph, convs):
+    ranges = keyed_values(graph, convs)
+    for conv in convs[::8]:
+        others = [other.name for other in convs if other is not conv]
+        for keep_float in ([*KEEP_FLOAT, conv.name], [*KEEP_FLOAT, *others]):
+            chosen = quantised_convs(graph, keep_float)
+            assert set(keyed_values(graph, chosen)) <= set(ranges)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -6,8 +7,11 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.faces import FaceFolder
+from feredge.calibration.methods import METHODS
 from feredge.calibration.placement import quantised_convs
+from feredge.calibration.quantize import tensorrt_graph
 from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.sessions import session_of
 from feredge.runtime import open_detector
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.pictures import find_pictures
@@ -129,3 +133,55 @@ def test_ranges_of_other_weights_are_refused():
     ranges().check_belongs("ab" * 32)
     with pytest.raises(CalibrationError, match=r"abababababab.*000000000000.*calibrate again"):
         ranges().check_belongs("00" * 32)
+
+
+def test_the_method_in_use_is_the_default():
+    values = {"conv1:input": {"max": (0.0, 2.0), "mse": (0.0, 1.5)}}
+    measured = Ranges("ab" * 32, 3, "cd" * 32, {}, values)
+    assert measured.of(["conv1:input"]) == {"conv1:input": (0.0, 2.0)}
+    assert replace(measured, method="mse").of(["conv1:input"]) == {"conv1:input": (0.0, 1.5)}
+
+
+@pytest.mark.parametrize("field, said", [("crop", "crop scale 1.0, this export's is 1.3"),
+                                         ("input", "input side 96, this export's is 224")])
+def test_ranges_of_another_crop_or_input_are_refused_by_name(field, said):
+    measured = replace(ranges(), input={"side": 96})
+    other = {"crop": {"scale": 1.3}, "input": {"side": 224}}
+    measured.check_belongs("ab" * 32, measured.crop, measured.input)
+    with pytest.raises(CalibrationError, match=said):
+        measured.check_belongs("ab" * 32, **{field: other[field]})
+
+
+@pytest.mark.filterwarnings("ignore:.*dependable")
+def test_a_face_has_the_class_of_its_folder(tmp_path, astronaut):
+    for folder in ("0_neutral", "happiness", "others", "7_happiness"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), astronaut)
+    (tmp_path / "happiness" / "broken.png").write_bytes(b"broken")
+    faces = FaceFolder(tmp_path, InputSpec(32), CropSpec())
+    with pytest.warns(UserWarning, match="left out"):
+        ((crops, classes),) = faces.labelled_batches(("neutral", "happiness"))
+    assert [file.parent.name for file in faces.files] == [
+        "0_neutral", "7_happiness", "happiness", "happiness", "others"]
+    assert classes.tolist() == [0, 1, 1, -1] and classes.dtype == np.int64
+    assert len(crops) == 4
+
+
+def test_batches_and_classes_go_in_step(faces_48px):
+    faces = FaceFolder(faces_48px, InputSpec(32), CropSpec())
+    faces.files = faces.files[::50]
+    labels = ("neutral", "happiness")
+    batches = list(faces.labelled_batches(labels))
+    assert [len(crops) for crops, _ in batches] == [len(crops) for crops in faces.batches()]
+    classes = np.concatenate([classes for _, classes in batches])
+    assert (classes == faces.classes_of(labels)).all() and set(classes) == {-1, 0, 1}
+
+
+def test_constant_pictures_give_ranges_that_int8_can_run(fp32):
+    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    values, _ = measured_ranges(fp32, convs, [np.zeros((3, 3, 96, 96), np.float32)])
+    assert values["conv1:input"] == dict.fromkeys(METHODS, (0.0, 0.0))
+    for method in ("max", "entropy"):
+        graph = tensorrt_graph(fp32, Ranges("", 3, "", {}, values, method=method), KEEP_FLOAT)
+        answer = session_of(graph).run(None, {"faces": np.zeros((1, 3, 96, 96), np.float32)})[0]
+        assert np.isfinite(answer).all()

@@ -7,7 +7,12 @@ import pytest
 
 from feredge.calibration.placement import quantised_convs, source_of
 from feredge.calibration.ranges import Ranges, keyed_values
-from feredge.calibration.tensorrt_cache import cache_text, tensor_extremes
+from feredge.calibration.tensorrt_cache import (
+    cache_header,
+    cache_text,
+    largest_from_cache,
+    tensor_extremes,
+)
 from feredge.runtime.errors import CalibrationError
 
 
@@ -27,6 +32,37 @@ def test_a_line_is_a_name_and_the_scale_in_big_endian_hex():
     assert faces == ["faces", "3c010204"] and relu == ["layer1.0.relu", "3e000000"]
     assert struct.unpack(">f", bytes.fromhex(dead[1]))[0] > 0
     assert lines.endswith("\n")
+
+
+def test_a_cache_survives_the_round_trip():
+    text = cache_text({"faces": 1.0, "a: b": 15.875, "relu": 13.332508087158203}, (8, 6, 2))
+    largest = largest_from_cache(text, "TRT-8602-EntropyCalibration2")
+    assert largest == pytest.approx({"faces": 1.0, "a: b": 15.875, "relu": 13.3325081}, rel=1e-7)
+    assert cache_text(largest, (8, 6, 2)) == text
+
+
+def test_a_cache_of_tensorrts_own_is_read_whatever_its_version():
+    text = ("TRT-7202-MinMaxCalibration\ndata: 3c010204\ndead: 0\n"
+            "(Unnamed Layer* 4) [Fully Connected]_output: 3d800000\n")
+    largest = largest_from_cache(text)
+    assert largest["data"] == pytest.approx(1) and largest["dead"] == 0
+    assert largest["(Unnamed Layer* 4) [Fully Connected]_output"] == 0.0625 * 127
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [("", "begins with ''"), ('{"format": 1}', "begins with '{"),
+     ("TRT-8602-EntropyCalibration2\n", "is of TRT-8602-Ent.*expected TRT-100300-EntropyCal"),
+     ("TRT-100300-MinMaxCalibration\n", "is of TRT-100300-MinMax.*expected TRT-100300-Entropy"),
+     ("TRT-100300-EntropyCalibration2\na: 3c010204\nrelu: 3c01", "line 3: 'relu: 3c01'"),
+     ("TRT-100300-EntropyCalibration2\nrelu", "line 2: 'relu'"),
+     ("TRT-100300-EntropyCalibration2\nrelu: 7fc00000\n", "line 2.*truncated or damaged"),
+     ("TRT-100300-EntropyCalibration2\nrelu: bc010204\n", "line 2.*truncated or damaged")],
+    ids=["empty", "json", "version", "algorithm", "digits", "no scale", "nan", "negative"],
+)
+def test_what_is_no_cache_for_this_tensorrt_is_refused(text, said):
+    with pytest.raises(CalibrationError, match=said):
+        largest_from_cache(text, cache_header((10, 3, 0)))
 
 
 @pytest.fixture(scope="module")
