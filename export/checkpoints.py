@@ -6,15 +6,16 @@ import hashlib
 import json
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from feredge.runtime.errors import CheckpointError
@@ -46,7 +47,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     digest = hashlib.sha256(content).hexdigest()
     try:
         if is_safetensors(content):
-            return Checkpoint(load(content), digest, safetensors_metadata(content))
+            state = state_of(load(content), path)
+            return Checkpoint(state, digest, safetensors_metadata(content))
         document = torch.load(path, map_location="cpu", weights_only=False, pickle_module=INERT)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError,
             ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
@@ -141,21 +143,64 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         CheckpointError: keys are missing, unexpected, or of another shape; names the first few.
     """
     own = module.state_dict()
-    shapes = {
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own.keys() & state.keys() if state[name].shape != own[name].shape
-    }
-    found = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(shapes),
-    }
-    wrong = [f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-             for what, names in found.items() if names]
+    wrong = differences(own, state)
     if wrong:
         raise CheckpointError(f"the checkpoint does not fit the network of {len(own)} tensors: "
-                              f"{'; '.join(wrong)}")
-    module.load_state_dict(
-        {name: value.float() if value.is_floating_point() else value
-         for name, value in state.items()}
-    )
+                              f"{wrong}")
+    module.load_state_dict(in_float32(state))
+
+
+def load_backbone(
+    module: nn.Module, state: Mapping[str, Tensor], patterns: Sequence[str]
+) -> None:
+    """Copy the backbone of a checkpoint of any task into a network, which keeps its own heads.
+
+    Args:
+        module: the network.
+        state: a checkpoint's tensors.
+        patterns: of the backbone's names, as `trunk.*`.
+
+    Raises:
+        CheckpointError: the backbone is missing or another one; names the first few tensors.
+    """
+    if not patterns:
+        raise CheckpointError("the network does not tell its backbone: name its tensors in "
+                              "@network(..., backbone=(...))")
+    own, given = (backbone_of(tensors, patterns) for tensors in (module.state_dict(), state))
+    wrong = differences(own, given)
+    if wrong:
+        raise CheckpointError(f"the checkpoint's backbone does not fit the network's, {len(own)} "
+                              f"tensors called {', '.join(patterns)}: {wrong}")
+    module.load_state_dict(in_float32(given), strict=False)
+
+
+def backbone_of(state: Mapping[str, Tensor], patterns: Sequence[str]) -> dict[str, Tensor]:
+    """Return the tensors whose names fit a pattern."""
+    return {name: tensor for name, tensor in state.items()
+            if any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Say how a checkpoint's tensors differ from a network's; nothing if they fit."""
+    shapes = {
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own.keys() & given.keys() if given[name].shape != own[name].shape
+    }
+    found = {
+        "missing": sorted(own.keys() - given.keys()),
+        "unexpected": sorted(given.keys() - own.keys()),
+        "of another shape": sorted(shapes),
+    }
+    return "; ".join(f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if names[3:] else ''}"
+                     for what, names in found.items() if names)
+
+
+def in_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with every floating-point one in float32."""
+    return {name: value.float() if value.is_floating_point() else value
+            for name, value in state.items()}
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of weights that no file holds."""
+    return hashlib.sha256(save(dict(state))).hexdigest()

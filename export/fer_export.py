@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from feredge.calibration.methods import METHODS
+from feredge.export.report_text import report_text
 from feredge.runtime.command import add_detector_arguments, new_parser, positive, run_command
 from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import ExportError, require
@@ -18,35 +20,69 @@ T = TypeVar("T")
 
 PROGRAM = "fer-export"
 # What only the export of a checkpoint can use.
-MODEL_ARGUMENTS = ("checkpoint", "calibration_data", "detect", "labels", "side", "channels", "mean",
-                   "std", "crop_scale", "crop_shift_y")
-MODELS = ("manet",)  # without importing torch; a test holds it to the registry
+MODEL_ARGUMENTS = ("checkpoint", "random_weights", "backbone_from", "calibration_data",
+                   "calibration_method", "ranges", "max_accuracy_drop", "min_agreement",
+                   "max_class_drop", "sensitivity", "validation_data", "detect", "labels", "side",
+                   "channels", "mean", "std", "crop_scale", "crop_shift_y", "report")
+CALIBRATION_METHODS = ("auto", *METHODS)
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = new_parser(PROGRAM, __doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", choices=MODELS, help="the network")
+    what.add_argument("--model", metavar="NAME",
+                      help="a network of --list, or your own as package.module:factory")
+    what.add_argument("--list", action="store_true", help="show the networks that are here")
     what.add_argument("--onnx", metavar="PATH",
                       help="build a plan from this file of an earlier export, and nothing else; "
                            "with --detector instead of both, the face detector's plan")
-    parser.add_argument("--checkpoint", metavar="PATH",
-                        help="its weights: safetensors, state dict or .pth.tar (default: bundled)")
+    add_weight_arguments(parser)
     parser.add_argument("--output", default=".", metavar="DIR", help="where the files go (.)")
     parser.add_argument("--name", help="what they are called (the model's name)")
+    parser.add_argument("--report", choices=("html",),
+                        help="write the report as a page, too, beside NAME.report.json")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     int8 = parser.add_argument_group("INT8")
     int8.add_argument("--int8", action="store_true", help="write INT8 graphs, too")
     int8.add_argument("--calibration-data", metavar="DIR", help="pictures of faces, 500 or more")
+    int8.add_argument("--calibration-method", choices=CALIBRATION_METHODS,
+                      help="how far ranges reach; auto (default) tries all on every fourth face "
+                           "and keeps the simplest that none beats")
+    int8.add_argument("--ranges", metavar="FILE",
+                      help="NAME.ranges.json of an earlier export, instead of measuring them")
     int8.add_argument("--detect", action="store_true",
                       help="the pictures are scenes: find the faces in them")
+    int8.add_argument("--min-agreement", type=float, metavar="SHARE",
+                      help="least share of faces with FP32's label, else the most sensitive "
+                           "layers go back to float, or the export fails (0.98)")
+    int8.add_argument("--max-accuracy-drop", type=float, metavar="POINTS",
+                      help="most accuracy that INT8 may cost on labelled faces, as 0.5")
+    int8.add_argument("--max-class-drop", type=float, metavar="POINTS",
+                      help="most recall that any class may lose on labelled faces; one face it "
+                           "may always (10)")
+    int8.add_argument("--sensitivity", action="store_true",
+                      help="measure what INT8 costs in every layer: table, PNG and SVG")
+    int8.add_argument("--validation-data", metavar="DIR",
+                      help="labelled faces, a folder a class, read once: what INT8 costs on them "
+                           "stands in the report, and limits hold there, too")
     int8.add_argument("--cpu", choices=("avx2", "vnni", "arm"), default="avx2",
                       help="what the CPU graph is for; avx2 (default) is right on all of them")
     add_plan_arguments(parser)
     add_detector_arguments(parser)
     add_checkpoint_arguments(parser)
     return parser
+
+
+def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where a network's weights come from."""
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--checkpoint", metavar="PATH",
+                         help="safetensors, state dict or .pth.tar (default: the bundled one)")
+    weights.add_argument("--random-weights", action="store_true",
+                         help="seeded weights, to time a network before it is trained")
+    parser.add_argument("--backbone-from", metavar="PATH",
+                        help="take the backbone of this checkpoint, which any task trained")
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,14 +149,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Export, or build a plan alone; then print the report."""
+    if options.list:
+        sizes = network_sizes()
+        print(json.dumps(sizes, indent=1) if options.json else sizes_text(sizes))
+        return 0
     report = export_model(options) if options.model else build_plan(options)
     print(json.dumps(report, indent=1) if options.json else report_text(report))
     return 0
 
 
+def network_sizes() -> list[dict[str, Any]]:
+    """Count every network that can be exported by its name: this needs torch."""
+    require("torch", "export")
+    from feredge.export.models.registry import known_networks
+    from feredge.export.network_sizes import size_of
+
+    return [asdict(size_of(network)) for network in known_networks().values()]
+
+
+def sizes_text(sizes: list[dict[str, Any]]) -> str:
+    """Return the networks as the table that stands on the terminal."""
+    lines = [f"{'network':<16}{'parameters':>12}{'MACs a face':>13}  input"]
+    for size in sizes:
+        lines.append(f"{size['name']:<16}{size['parameters'] / 1e6:>10.2f} M"
+                     f"{size['macs'] / 1e9:>11.2f} G  {size['side']} px, {size['channels']}"
+                     f"{', weights bundled' if size['bundled'] else ''}")
+    return "\n".join(lines)
+
+
 def export_model(options: argparse.Namespace) -> dict[str, Any]:
     """Export a network: this needs torch."""
-    for package in ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm"):
+    for package in ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm", "jinja2"):
         require(package, "export")
     from feredge.export.exporter import ExportOptions, export
     from feredge.export.plans import PlanOptions
@@ -170,54 +229,6 @@ def chosen(kind: type[T], options: argparse.Namespace) -> T:
     """Return the part of the arguments that a dataclass of options has fields for."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in vars(options).items() if name in names})
-
-
-def report_text(report: dict[str, Any]) -> str:
-    """Return the report as the table that stands on the terminal."""
-    lines = [f"{'file':<24}{'size':>10}{'INT8 share':>12}{'same label':>12}{'mean change':>13}"
-             f"{'largest':>9}"]
-    int8 = report.get("int8", {})
-    for file, facts in report["files"].items():
-        row = f"{file:<24}{facts['bytes'] / 1e6:>7.2f} MB"
-        if file in int8:
-            row += f"{int8[file]['int8_share']:>12.1%}{agreement_text(int8[file]['agreement'])}"
-        lines.append(row)
-    if "parity" in report:
-        lines.append(f"ONNX against torch: probabilities within "
-                     f"{report['parity']['largest_difference']:.1e} on {report['parity']['on']}")
-    if int8:
-        source = "recorded with the ranges" if int8["ranges"] == "bundled" else "measured just now"
-        lines.append(f"INT8 against FP32: {source}, on {int8['faces']} faces")
-    if "fp16" in report:
-        half = report["fp16"]
-        lines.append(f"FP16 against FP32: probabilities within {half['largest_difference']:.1e} on "
-                     f"{half['on']}, by onnxruntime, which computes most of it in FP32; largest "
-                     f"activation {half['largest_activation']:.0f} of 65504")
-    if "plan" in report:
-        lines.append(plan_text(report["plan"]))
-    lines.append(f"{sum(report['seconds'].values()):.1f} s")
-    return "\n".join(lines)
-
-
-def plan_text(plan: dict[str, Any]) -> str:
-    """Return what the table says of a plan."""
-    text = (f"{plan['file']}: {plan['precision'].upper()}, {plan['kind']} {plan['version']}, "
-            f"compute capability {', '.join(plan['compute_capabilities'])}, batch "
-            f"{plan['profile'][0]} to {plan['profile'][2]}, {plan['bytes'] / 1e6:.2f} MB, built in "
-            f"{plan['build_seconds']:.1f} s")
-    if plan.get("int8_share") is not None:
-        text += f"; INT8 {plan['int8_share']:.1%}, by the {plan['int8_share_from']}"
-    if "size_against_fp16_weights" in plan:
-        text += f", {plan['size_against_fp16_weights']:.2f} of the size of FP16 weights"
-    return text
-
-
-def agreement_text(agreement: dict[str, float] | None) -> str:
-    """Return the columns that compare an INT8 graph with FP32."""
-    if agreement is None:
-        return f"{'unmeasured: 8-bit weights need VNNI':>36}"
-    return (f"{agreement['top1']:>12.2%}{agreement['mean_change']:>13.4f}"
-            f"{agreement['largest_change']:>9.3f}")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def halve_constants(graph: ir.Graph, head: set[ir.Node]) -> None:
         ExportError: one does not fit.
     """
     for value in list(graph.initializers.values()):
-        uses = [use for use in value.uses() if use.node not in head]
+        uses = [use for use in value.uses()
+                if use.node not in head and use.node.op_type != "Resize"]  # its scales stay FP32
         if value.dtype != ir.DataType.FLOAT or not uses or value.const_value is None:
             continue
         array = value.const_value.numpy()

@@ -22,6 +22,8 @@ from feredge.runtime.spec import METADATA_KEY, ModelSpec
 OPSET = 17
 FOLD_LIMIT_BYTES = 1 << 26  # any constant of a network this size may be folded
 AXES_AS_INPUT = ("ReduceMean", "ReduceMax")  # what opset 18 moved from attribute to input
+# Attributes that opset 17 has not got; it does what their defaults say, and parity tells others.
+NEW_IN_18 = {"Split": ("num_outputs",), "Resize": ("antialias", "keep_aspect_ratio_policy")}
 
 
 def onnx_from_torch(module: torch.nn.Module, side_px: int) -> ir.Model:
@@ -83,8 +85,8 @@ def lower_to_opset_17(model: ir.Model) -> None:
             node.attributes["axes"] = ir.AttrInt64s("axes", axes.numpy().tolist())
             node.attributes.pop("noop_with_empty_axes", None)
             node.resize_inputs(1)
-        elif node.op_type == "Split":
-            node.attributes.pop("num_outputs", None)  # equal parts without it, too
+        for name in NEW_IN_18.get(node.op_type, ()):
+            node.attributes.pop(name, None)
     passes.RemoveUnusedNodesPass()(model)
     model.graph.opset_imports[""] = OPSET
     passes.CheckerPass()(model)

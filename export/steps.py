@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from feredge.calibration.faces import FaceFolder
 from feredge.runtime.faces import Array
+
+Batch = TypeVar("Batch", Array, tuple[Array, Array])
 
 
 class Steps:
@@ -31,12 +34,12 @@ class Steps:
             start = "\r\x1b[K" if live else ""
             print(f"{start}  {name}: {self.seconds[name]:.1f} s", file=sys.stderr)
 
-    def bar(self, batches: Iterable[Array], faces: FaceFolder) -> Iterator[Array]:
+    def bar(self, batches: Iterable[Batch], faces: FaceFolder) -> Iterator[Batch]:
         """Pass batches through and show how many faces have gone by, where somebody watches."""
         from tqdm import tqdm  # not on a device that only builds a plan
 
         hidden = True if self.quiet else None  # None: hidden unless stderr is a terminal
         with tqdm(total=len(faces.files), unit="face", disable=hidden, leave=False) as shown:
-            for crops in batches:
-                yield crops
-                shown.update(len(crops))
+            for batch in batches:
+                yield batch
+                shown.update(len(batch[0] if isinstance(batch, tuple) else batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +89,24 @@ def write_clip(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Write a module into the current directory; its networks are forgotten after the test."""
+    from feredge.export.models import registry
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registry, "NETWORKS", registry.known_networks())
+    written = []
+
+    def write(source, name="mine"):
+        assert name not in sys.modules or name in written
+        sys.modules.pop(name, None)
+        written.append(name)
+        (tmp_path / f"{name}.py").write_text(source)
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)

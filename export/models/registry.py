@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from feredge.export import models
+from feredge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Factory = Callable[[Mapping[str, "Tensor"]], "nn.Module"]
+Factory = Callable[[Mapping[str, "Tensor"], int, int], "nn.Module"]
+WEIGHTS = Path(__file__).parents[1] / "weights"  # the bundled checkpoints and their ranges
 
 
 @dataclass(frozen=True)
 class Defaults:
     """What a checkpoint without metadata is taken to be, and what its input's side must divide by.
 
-    `labels`, `side` (px) and normalisation are the authors'.
+    `labels`, `side` (px) and normalisation are the authors'; `mean` and `std` are in the order of
+    `channels`, on the [0, 1] scale.
     """
 
     labels: tuple[str, ...]
@@ -31,8 +41,11 @@ class Defaults:
 class Network:
     """A network that `fer-export --model NAME` knows.
 
-    `factory` builds it with the sizes of a checkpoint's tensors, and gives it `classes` and a
-    short `variant`; `keep_float` holds patterns of module paths that INT8 must leave alone;
+    `factory` takes a checkpoint's tensors (empty: random weights), the number of classes and the
+    side in px, and returns a module that turns `(n, 3, side, side)` normalised faces into
+    `(n, classes)` probabilities. Where the tensors tell other sizes, they win; such a module may
+    say its `side_px`, and a short `variant`. `keep_float` holds patterns of module paths that INT8
+    must leave alone, `backbone` patterns of the tensors that another checkpoint may lend;
     `checkpoint` is the bundled weights' file name.
     """
 
@@ -40,6 +53,7 @@ class Network:
     factory: Factory
     defaults: Defaults
     keep_float: tuple[str, ...] = ()
+    backbone: tuple[str, ...] = ()
     checkpoint: str | None = None
 
 
@@ -50,12 +64,66 @@ def network(
     name: str,
     defaults: Defaults,
     keep_float: tuple[str, ...] = (),
+    backbone: tuple[str, ...] = (),
     checkpoint: str | None = None,
 ) -> Callable[[Factory], Factory]:
-    """Register the decorated factory under `name`."""
+    """Register the decorated factory under `name`.
+
+    Raises:
+        TypeError: the defaults are none.
+        ValueError: another network has that name.
+    """
+    if not isinstance(defaults, Defaults):
+        raise TypeError(f"network {name!r} needs defaults=Defaults(labels=..., side=...)")
 
     def register(factory: Factory) -> Factory:
-        NETWORKS[name] = Network(name, factory, defaults, keep_float, checkpoint)
+        if name in NETWORKS:
+            raise ValueError(f"there is a network called {name!r} already")
+        NETWORKS[name] = Network(name, factory, defaults, keep_float, backbone, checkpoint)
         return factory
 
     return register
+
+
+def known_networks() -> dict[str, Network]:
+    """Return the networks of this package, by name: every file beside this one is imported."""
+    for file in pkgutil.iter_modules(models.__path__):
+        import_module(f"{models.__name__}.{file.name}")
+    return dict(sorted(NETWORKS.items()))
+
+
+def network_named(model: str) -> Network:
+    """Return a network by its name, or a user's own by `package.module:factory`.
+
+    Raises:
+        ExportError: there is none; says what there is.
+    """
+    known = known_networks()
+    module, colon, factory = model.partition(":")
+    if colon:
+        return own_network(module, factory)
+    if model not in known:
+        raise ExportError(f"no network is called {model}: there are {', '.join(known)}; your own "
+                          "is named package.module:factory")
+    return known[model]
+
+
+def own_network(module: str, factory: str) -> Network:
+    """Import a user's module, from the current directory too, and return its network.
+
+    Raises:
+        ExportError: it cannot be imported, or has no such decorated factory.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a console script's path lacks it
+    try:
+        found = getattr(import_module(module), factory, None)
+    except Exception as error:  # it is the user's code: anything may be wrong with it
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ExportError(f"{module} cannot be imported: {reason}") from error
+    for registered in NETWORKS.values():
+        if registered.factory is found:
+            return registered
+    wrong = "no" if found is None else "not decorated with @network, so no network's,"
+    raise ExportError(f"{module}:{factory}: {wrong} factory; expected a function of {module} "
+                      "under @network(name, defaults=Defaults(...))")

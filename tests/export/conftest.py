@@ -1,11 +1,21 @@
 """Fixtures for plans: real TensorRT-RTX builds, which need no GPU."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from feredge.export.fer_export import main
 from feredge.export.tensorrt_versions import TensorRT, is_installed, tensorrt_of
+
+sys.path.append(str(Path(__file__).parents[1] / "pages"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Ranges that one test measured are not there for the next."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from feredge.export.models.manet import Cbam, ChannelGate, MaNet, manet
+from feredge.export.models.blocks import Cbam, ChannelGate
+from feredge.export.models.manet import MaNet, manet
 
 WEIGHTS = Path(__file__).parents[2] / "export" / "weights" / "manet-ferplus.safetensors"
 
