@@ -1,6 +1,7 @@
 # make demo   from nothing to labelled faces in a picture
 # make test   everything that CI runs
 # make bench  the numbers of the README, measured here (needs the labelled faces, see README)
+# make compare  ... and those of others
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +11,7 @@ TORCH  ?= torch==2.13.0
 DETECTOR ?=
 ROOMS  := runtime calibration export benchmarks
 
-.PHONY: demo test lint types pytest resolve bench clean
+.PHONY: demo test lint types pytest resolve bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fer-export --model manet --int8 --target onnx --output demo
@@ -62,26 +63,43 @@ $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 DATA ?= ../shared/data
 RESULTS := benchmarks/results
 RUN := $(BIN)/python -m feredge.benchmarks
+RIVALS := torch,onnxruntime-fp32,openvino,session
 
 bench: $(VENV)/dev
+	$(BIN)/pip install --quiet openvino
 	$(BIN)/fer-export --model manet --int8 --fp16 --target onnx --output build/bench
 	$(RUN).full_width build/bench/full.pth
 	$(BIN)/fer-export --model manet --checkpoint build/bench/full.pth --name full --int8 --fp16 \
-		--target onnx --calibration-data $(DATA)/photos --output build/bench
+		--target onnx --calibration-data $(DATA)/photos --min-agreement 0 --output build/bench
 	$(RUN).plans build/bench manet full $(if $(DETECTOR),--detector $(DETECTOR)) \
 		--json $(RESULTS)/plans.json
 	$(RUN).install . --json $(RESULTS)/install.json
-	$(RUN).accuracy $(DATA)/ferplus-valid build/bench/manet.onnx build/bench/manet.int8.onnx \
-		--json $(RESULTS)/accuracy.json
-	$(RUN).photos $(DATA)/photos --engine build/bench/manet.int8.onnx \
+	$(BIN)/fer-eval --data $(DATA)/ferplus-valid --engine build/bench/manet.onnx \
+		--engine build/bench/manet.int8.onnx --json $(RESULTS)/accuracy.json
+	$(BIN)/fer-eval --csv $(DATA)/photos/labels.csv --detect --engine build/bench/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/photos.json
-	$(RUN).latency build/bench/full.onnx build/bench/full.int8.onnx \
-		--json $(RESULTS)/latency-full-width.json
-	$(RUN).latency build/bench/manet.onnx build/bench/manet.int8.onnx \
-		--json $(RESULTS)/latency-bundled.json
+	$(BIN)/fer-bench --engine build/bench/full.onnx --engine build/bench/full.int8.onnx \
+		--checkpoint build/bench/full.pth --baseline $(RIVALS),torch-compile --batch 1,8 \
+		--duration 2 --peak --profile \
+		--json $(RESULTS)/latency-full-width.json --plot $(RESULTS)/latency-full-width.svg
+	$(BIN)/fer-bench --engine build/bench/manet.onnx --engine build/bench/manet.int8.onnx \
+		--baseline $(RIVALS) --duration 1.5 --peak --profile \
+		--json $(RESULTS)/latency-bundled.json --plot $(RESULTS)/latency-bundled.svg
+	$(RUN).startup --engine build/bench/manet.int8.onnx \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/startup.json
 	$(RUN).pipeline --engine build/bench/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/pipeline.json
+	$(RUN).networks $(DATA)/ferplus-calibration --json $(RESULTS)/networks.json
 	$(RUN).readme $(RESULTS) README.md
+
+# After bench: other quantisers and other packages, which bring gigabytes of their own.
+compare: $(VENV)/dev
+	$(PYTHON) -m venv build/modelopt && build/modelopt/bin/pip install --quiet 'nvidia-modelopt[onnx]'
+	$(RUN).quantizers build/bench $(DATA)/ferplus-calibration $(DATA)/ferplus-valid \
+		--modelopt build/modelopt/bin/python --json $(RESULTS)/quantizers.json
+	$(RUN).peers . build/bench/manet.int8.onnx --scenes $(DATA)/photos/labels.csv \
+		--crops $(DATA)/ferplus-valid $(if $(DETECTOR),--detector $(DETECTOR)) \
+		--json $(RESULTS)/peers.json
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

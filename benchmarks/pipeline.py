@@ -3,9 +3,10 @@
 Usage: `python -m feredge.benchmarks.pipeline --engine ENGINE --detector PATH [--json FILE]`
 
 The clip shows the portrait that matplotlib ships, moving about in 640x480. The time of `fer-run
---jsonl` is compared, in alternating rounds, with both networks in bare onnxruntime sessions on
-ready inputs, and with our own detector and engine on frames decoded and cropped beforehand. The
-memory is read while the clip is looped for 10,000 frames.
+--jsonl`, which works on as many frames side by side as there are cores, is compared in alternating
+rounds with our detector and engine by themselves, on frames decoded and cropped beforehand: with
+all cores, each in a loop of its own or in turn; and on frames side by side, too. The memory is read
+while the clip is looped for 10,000 frames.
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
 from feredge.benchmarks.records import write_results
 from feredge.export.portrait import portrait_face
 from feredge.runtime import Engine, open_detector, open_engine
-from feredge.runtime.detector import Detector, padded_input
-from feredge.runtime.detector_weights import detector_path
+from feredge.runtime.cpu import cores
+from feredge.runtime.detector import Detector
 from feredge.runtime.faces import Array
 from feredge.runtime.outputs import JsonLines
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.sources import Frame, Video, open_source
-from feredge.runtime.spec import INPUT_NAME
+from feredge.runtime.sources import Frame, open_source
 
-FRAMES, ROUNDS, DETECTOR_PX = 300, 9, 320
+FRAMES, ROUNDS = 300, 9
 LOOPED, EARLY = 10_000, 1_000
+NAMES = ("fer-run", "detector and engine, each in a loop of its own",
+         "detector and engine in turn", "detector and engine on frames side by side, too")
 
 
 def write_clip(path: Path) -> None:
@@ -57,7 +60,7 @@ def piped_s(clip: Path, detector: Detector, engine: Engine, lines: Path) -> floa
     """Return the seconds a frame of the whole pipeline that writes JSON lines."""
     source = open_source(str(clip))
     output = JsonLines(str(lines), engine.spec.labels)
-    pipeline = Pipeline(source, detector, engine, [output])
+    pipeline = Pipeline(source, detector, engine, [output], at_once=cores())
     start_s = time.perf_counter()
     pipeline.run()
     seconds = time.perf_counter() - start_s
@@ -74,44 +77,55 @@ def cropped(frames: Sequence[Array], detector: Detector, engine: Engine) -> list
             for frame in frames]
 
 
-def alone_s(frames: Sequence[Array], detector: Detector, engine: Engine) -> float:
-    """Return the seconds a frame of our detector and engine by themselves."""
-    crops = cropped(frames, detector, engine)
+def in_loops_s(
+    frames: Sequence[Array], crops: Sequence[Array], detector: Detector, engine: Engine
+) -> float:
+    """Return the seconds a frame of our detector and engine, each in a loop of its own."""
     start_s = time.perf_counter()
-    for frame, faces in zip(frames, crops):
+    for frame in frames:
         detector.detect(frame)
+    for faces in crops:
         engine.infer(faces)
     return (time.perf_counter() - start_s) / len(frames)
 
 
-def bare_s(inputs: Sequence[tuple[Array, Array]], detector: Any, network: Any) -> float:
-    """Return the seconds a frame of two bare onnxruntime sessions in its own settings.
+def in_turn_s(
+    frames: Sequence[Array], crops: Sequence[Array], detector: Detector, engine: Engine,
+    at_once: int = 1,
+) -> float:
+    """Return the seconds a frame of our detector and engine in turn, on frames side by side."""
 
-    Their inputs are ready and their outputs are thrown away.
-    """
-    detector_input = detector.get_inputs()[0].name
-    start_s = time.perf_counter()
-    for canvas, crops in inputs:
-        detector.run(None, {detector_input: canvas})
-        network.run(None, {INPUT_NAME: crops})
-    return (time.perf_counter() - start_s) / len(inputs)
+    def answer(frame: Array, faces: Array) -> None:
+        detector.detect(frame)
+        engine.infer(faces)
+
+    with ThreadPoolExecutor(at_once) as threads:
+        start_s = time.perf_counter()
+        list(threads.map(answer, frames, crops))
+        return (time.perf_counter() - start_s) / len(frames)
 
 
 class Looped:
-    """A source that repeats a clip, opened anew each time."""
+    """A source that repeats a clip, opened anew each time, and reads the memory as it goes."""
 
-    live = False
-    expected = 0
+    live = stopped = False
 
     def __init__(self, clip: Path) -> None:
         self.clip = clip
+        self.resident_mb: dict[int, float] = {}
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the clip's frames for ever."""
+        """Yield the clip's frames, LOOPED of them."""
+        delivered = 0
         while True:
             source = open_source(str(self.clip))
-            assert isinstance(source, Video)
-            yield from source.frames()
+            for frame in source.frames():
+                yield frame
+                delivered += 1
+                if delivered in (EARLY, LOOPED):
+                    self.resident_mb[delivered] = resident_mb()
+                if delivered == LOOPED:
+                    return
             source.close()
 
 
@@ -125,16 +139,9 @@ def memory(clip: Path, detector: Detector, engine: Engine, lines: Path) -> dict[
     """Return the resident megabytes after 1,000 and after 10,000 frames."""
     output = JsonLines(str(lines), engine.spec.labels)
     source: Any = Looped(clip)
-    pipeline = Pipeline(source, detector, engine, [output])
-    early_mb = 0.0
-    for frame in source.frames():
-        pipeline.step(frame)
-        if pipeline.frames == EARLY:
-            early_mb = resident_mb()
-        if pipeline.frames == LOOPED:
-            break
+    Pipeline(source, detector, engine, [output], at_once=cores()).run()
     output.close()
-    return {"early_mb": early_mb, "late_mb": resident_mb()}
+    return {"early_mb": source.resident_mb[EARLY], "late_mb": source.resident_mb[LOOPED]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,28 +151,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder, open_engine(options.engine) as engine, \
-            open_detector(options.detector) as detector:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         clip, lines = Path(folder) / "clip.mp4", Path(folder) / "lines.jsonl"
         write_clip(clip)
+        single, shared = ((stack.enter_context(open_detector(options.detector, threads=threads)),
+                           stack.enter_context(open_engine(options.engine, threads=threads)))
+                          for threads in (1, None))
         # Memory first: the timing below keeps every frame of the clip.
-        used = memory(clip, detector, engine, lines)
+        used = memory(clip, *single, lines)
         frames = [frame.frame_bgr for frame in open_source(str(clip)).frames()]
-        bare = [ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-                for path in (detector_path(options.detector), options.engine)]
-        inputs = [(padded_input(frame, DETECTOR_PX, None)[0], crops)
-                  for frame, crops in zip(frames, cropped(frames, detector, engine))]
-        rounds = [(piped_s(clip, detector, engine, lines), bare_s(inputs, *bare),
-                   alone_s(frames, detector, engine)) for _ in range(ROUNDS)]
-    piped, plain, alone = (float(np.median(column)) for column in zip(*rounds))
-    print(f"{options.engine.name}: {piped * 1e3:.2f} ms a frame; bare onnxruntime sessions of both "
-          f"networks {plain * 1e3:.2f} ms ({piped / plain:.3f} times), detector and engine alone "
-          f"{alone * 1e3:.2f} ms ({piped / alone:.3f} times)")
+        crops = cropped(frames, *shared)
+        rounds = [(piped_s(clip, *single, lines), in_loops_s(frames, crops, *shared),
+                   in_turn_s(frames, crops, *shared), in_turn_s(frames, crops, *single, cores()))
+                  for _ in range(ROUNDS)]
+    seconds = dict(zip(NAMES, (float(np.median(column)) for column in zip(*rounds))))
+    for name, value in seconds.items():
+        print(f"{name}: {value * 1e3:.2f} ms a frame; "
+              f"fer-run takes {seconds[NAMES[0]] / value:.3f} times that")
     print(f"resident: {used['early_mb']:.0f} MB after {EARLY} frames, {used['late_mb']:.0f} MB "
           f"after {LOOPED}")
     write_results(options.json, {
-        "engine": options.engine.name, "rounds_s": rounds, "piped_s": piped,
-        "over_bare": piped / plain, "over_alone": piped / alone, **used,
+        "engine": options.engine.name, "rounds_s": rounds, "seconds": seconds, **used,
     })
     return 0
 

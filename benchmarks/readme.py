@@ -25,54 +25,87 @@ def read_results(folder: Path) -> Results:
 
 
 def accuracy(results: Results) -> str:
-    """Return the table of accuracies."""
-    rows = ["| network | accuracy | same label as FP32 |", "| --- | --- | --- |"]
-    for row in results["accuracy"]["engines"]:
-        rows.append(f"| `{row['engine']}` | {row['accuracy']:.2%} | "
-                    f"{row['same_label_as_first']:.2%} |")
-    recalls = results["accuracy"]["engines"]
-    rows += ["", f"Recall by class, {recalls[0]['faces']:,} faces:", "",
-             "| class | " + " | ".join(f"`{row['engine']}`" for row in recalls) + " |",
-             "| --- |" + " --- |" * len(recalls)]
-    for label in recalls[0]["recall"]:
-        rows.append(f"| {label} | "
-                    + " | ".join(f"{row['recall'][label]:.1%}" for row in recalls) + " |")
+    """Return the tables of accuracy, each network against the first, and of recall by class."""
+    evaluation = results["accuracy"]
+    engines = evaluation["engines"]
+    rows = ["| network | accuracy | balanced | calibration error | same label | flips that lose, "
+            "win | McNemar |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in engines:
+        scores, against = row["scores"], row["against_first"]
+        cells = [f"`{row['engine']}`", percent(scores["accuracy"]),
+                 percent(scores["balanced_accuracy"]),
+                 percent(scores["expected_calibration_error"])]
+        cells += ["", "", ""] if against is None else [
+            f"{against['agreement']:.2%}",
+            f"{against['right_to_wrong']}, {against['wrong_to_right']}",
+            f"p = {against['mcnemar_p']:.2g}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    rows += ["", f"Recall by class, {evaluation['faces']:,} faces:", "",
+             "| class | faces | " + " | ".join(f"`{row['engine']}`" for row in engines) + " |",
+             "| --- | --- |" + " --- |" * len(engines)]
+    for label, facts in engines[0]["scores"]["classes"].items():
+        recalls = [row["scores"]["classes"][label]["recall"] for row in engines]
+        if facts["support"]:
+            rows.append(f"| {label} | {facts['support']} | "
+                        + " | ".join(f"{recall:.1%}" for recall in recalls) + " |")
     return "\n".join(rows)
 
 
+def percent(interval: dict[str, float]) -> str:
+    """Return a share with its 95 % interval."""
+    return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
+
+
 def latency(results: Results) -> str:
-    """Return the table of latencies, every network and batch."""
-    rows = ["| network | side | batch | median | against its FP32 |",
-            "| --- | --- | --- | --- | --- |"]
+    """Return the table of latencies, every network, runtime and batch."""
+    rows = ["| network | side | batch | median (p95) | noise | against its FP32 (95 % interval) | "
+            "same label as FP32 |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for name in ("latency-full-width", "latency-bundled"):
+        network = name.removeprefix("latency-").replace("-", " ")
         for row in results[name]["rows"]:
-            network = name.removeprefix("latency-").replace("-", " ")
+            ratio, recorded = row["speed_up"], row["answers"]["recorded"]
+            same = row["answers"]["same_label"] if recorded is None else recorded["top1"]
             rows.append(f"| {network}, `{row['engine']}` | {results[name]['side']} px | "
-                        f"{row['batch']} | {row['median_s'] * 1e3:.1f} ms | "
-                        f"{row['speed_up']:.2f} x |")
+                        f"{row['batch']} | {row['median_s'] * 1e3:.1f} "
+                        f"({row['p95_s'] * 1e3:.1f}) ms | {row['noise']:.0%} | "
+                        f"{ratio['value']:.2f} x ({ratio['low']:.2f} to {ratio['high']:.2f}) | "
+                        f"{same:.1%} |")
     return "\n".join(rows)
 
 
 def runtime(results: Results) -> str:
     """Return what the runtime costs: overhead, memory, installation, faces found."""
     pipeline, install, photos = (results[name] for name in ("pipeline", "install", "photos"))
+    seconds = pipeline["seconds"]
     return "\n".join([
         "| what | measured |",
         "| --- | --- |",
         f"| `fer-run --jsonl`, 640x480 clip with one face, `{pipeline['engine']}` | "
-        f"{pipeline['piped_s'] * 1e3:.1f} ms a frame |",
-        "| ... against both networks in bare onnxruntime sessions, its own settings | "
-        f"{pipeline['over_bare']:.2f} times |",
-        "| ... against our detector and engine, which share the cores better | "
-        f"{pipeline['over_alone']:.2f} times |",
+        f"{seconds['fer-run'] * 1e3:.1f} ms a frame |",
+        *(f"| ... against {name} | {seconds['fer-run'] / value:.2f} times |"
+          for name, value in list(seconds.items())[1:]),
         f"| resident memory after 1,000 and 10,000 frames | {pipeline['early_mb']:.0f} MB, "
         f"{pipeline['late_mb']:.0f} MB |",
-        f"| photos in which a face is found | {photos['found']} of {photos['photos']} |",
-        f"| photos labelled as people did | {photos['right']} of {photos['photos']} |",
+        f"| photos in which a face is found | {photos['faces']} of {photos['pictures']} |",
+        f"| photos labelled as people did | {photos['engines'][0]['scores']['right']} of "
+        f"{photos['pictures']} |",
         f"| `import feredge.runtime`, `fer-run --help`: whole processes | "
         f"{install['import_s']:.2f} s, {install['help_s']:.2f} s |",
         f"| `pip install .` | {install['megabytes']:.0f} MB: {', '.join(install['packages'])} |",
     ])
+
+
+def quantizers(results: Results) -> str:
+    """Return the table of quantisers, the nearest to FP32 first."""
+    rows = ["| quantiser | settings | accuracy | same label | mean KL | seconds | size |",
+            "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in sorted(results["quantizers"]["rows"], key=lambda row: row["mean_kl"]):
+        seconds = f"{row['seconds']:.0f}" if "seconds" in row else ""
+        rows.append(f"| {row['quantiser']} | {row.get('settings', '')} | {row['accuracy']:.2%} | "
+                    f"{row['same_label_as_fp32']:.2%} | {row['mean_kl']:.5f} | {seconds} | "
+                    f"{row['bytes'] / 1e6:.1f} MB |")
+    return "\n".join(rows)
 
 
 def plans(results: Results) -> str:
@@ -100,7 +133,8 @@ def machine(results: Results) -> str:
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
-    section.__name__: section for section in (accuracy, latency, runtime, plans, machine)
+    section.__name__: section
+    for section in (accuracy, latency, quantizers, runtime, plans, machine)
 }
 
 

@@ -5,40 +5,62 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "onnxruntime", "opencv-python")
+from feredge.benchmarks.sensors import sensors
+from feredge.runtime.cpu import cpu_name
+from feredge.runtime.outputs import check_folder, written_whole
+
+# Distributions by the module whose use makes them matter; those of a JetPack have no metadata.
+PACKAGES = {
+    "numpy": "numpy", "onnxruntime": "onnxruntime", "cv2": "opencv-python", "torch": "torch",
+    "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_cu13",
+    "pycuda": "pycuda",
+}
 
 
 def environment() -> dict[str, Any]:
-    """Return the machine and the packages that a number belongs to."""
+    """Return the machine, its state and the packages that a number belongs to."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": packages(),
+        "sensors": sensors(),
     }
 
 
-def cpu_name() -> str:
-    """Return the CPU's name and the extensions that matter for INT8, as Linux tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in pairs}
-    extensions = [name for name in ("avx2", "avx512_vnni", "avx_vnni")
-                  if name in fields.get("flags", "").split()]
-    return f"{fields.get('model name', 'unknown')} ({', '.join(extensions)})"
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that were used."""
+    found = {}
+    for module, name in PACKAGES.items():
+        if module in sys.modules:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = str(getattr(sys.modules[module], "__version__", "unknown"))
+    return found
+
+
+def results_path(asked: Path, conditions: str) -> Path:
+    """Return the file that results go to: a folder's file is named after the conditions.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = asked / f"{conditions}.json" if asked.is_dir() else asked
+    check_folder(path)
+    return path
 
 
 def write_results(path: Path | None, results: Mapping[str, Any]) -> None:
-    """Write results with the environment beside them; None prints nothing and writes nothing."""
+    """Write results with the environment beside them, whole or not at all; None writes nothing."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {**results, "environment": environment()}
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        with written_whole(path) as beside:
+            beside.write_text(json.dumps(document, indent=1) + "\n")

@@ -8,16 +8,20 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from safetensors import safe_open
 
+from feredge.benchmarks import fer_bench, fer_eval
 from feredge.benchmarks import readme as generator
 from feredge.export import fer_export
-from feredge.export.models.manet import MaNet
+from feredge.export.models.registry import WEIGHTS
 from feredge.runtime import fer_run
 from feredge.runtime.pictures import find_pictures
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "tests" / "export" / "tiny_network.py"
 README = (ROOT / "README.md").read_text()
-COMMANDS = {"fer-export": fer_export, "fer-run": fer_run}
+COMMANDS = {"fer-export": fer_export, "fer-run": fer_run, "fer-bench": fer_bench,
+            "fer-eval": fer_eval}
 # A camera, a GPU, or (the last) a detector under the README's name.
 NEEDS_MORE = ("--camera", "tensorrt", "manet.plan", "yunet.onnx")
 
@@ -37,8 +41,19 @@ def test_the_readmes_commands_are_understood(words):
     COMMANDS[words[0]].arguments().parse_args(words[1:])
 
 
+def seven_classes():
+    """The bundled weights without contempt, in the order of the README's labels."""
+    with safe_open(WEIGHTS / "manet-ferplus.safetensors", "pt") as file:
+        labels = file.metadata()["labels"].split(",")
+        state = {key: file.get_tensor(key) for key in file.keys()}
+    named = "neutral,happiness,sadness,surprise,fear,disgust,anger"
+    assert f"--labels {named}" in README
+    rows = [labels.index(label) for label in named.split(",")]
+    return {key: value[rows] if key.startswith("fc") else value for key, value in state.items()}
+
+
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, astronaut, detector_path, faces_48px, write_clip):
+def workplace(own, tmp_path, monkeypatch, astronaut, detector_path, faces_48px, write_clip):
     """A folder with what the README's commands name, and a detector in the cache."""
     cache = tmp_path / "cache" / "feredge"
     cache.mkdir(parents=True)
@@ -51,12 +66,15 @@ def workplace(tmp_path, monkeypatch, astronaut, detector_path, faces_48px, write
     (tmp_path / "faces").mkdir()
     for file in find_pictures(faces_48px)[::70]:
         shutil.copy(file, tmp_path / "faces")
-    torch.manual_seed(0)
-    torch.save(MaNet(7, 0.25).state_dict(), tmp_path / "mine.pth")
-    monkeypatch.chdir(tmp_path)
+        labelled = tmp_path / "labelled" / file.parent.name
+        labelled.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, labelled)
+    own(EXAMPLE.read_text(), EXAMPLE.stem)
+    torch.save(seven_classes(), tmp_path / "mine.pth")
     return tmp_path
 
 
+@pytest.mark.timeout(900)
 def test_the_readmes_commands_run_one_after_the_other(workplace, capfd):
     ran = 0
     for words in commands():
@@ -66,11 +84,12 @@ def test_the_readmes_commands_run_one_after_the_other(workplace, capfd):
     assert ran >= 7
     written = ("rtx/manet.plan", "rtx/manet.plan.json", "exported/manet.int8.qdq.onnx",
                "mine.int8.onnx", "annotated.jpg", "faces.jsonl", "annotated/a.jpg", "faces.csv",
-               "annotated.mp4")
+               "annotated.mp4", "checked.report.html", "latency.png", "confusion.png", "tiny.onnx")
     for name in written:
         assert (workplace / name).is_file(), name
     capfd.readouterr()
-    (code,) = blocks("python")
+    code, example = blocks("python")
+    assert example == EXAMPLE.read_text()
     assert len([line for line in code.splitlines() if line]) <= 6
     exec(compile(code, "README", "exec"), {})
     assert "happiness" in capfd.readouterr().out

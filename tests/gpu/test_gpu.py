@@ -76,8 +76,10 @@ def test_the_kernel_follows_the_reference_on_the_device(gpu, half, ratio):
         packed.free()
         crops.free()
     expected = reference.crop_faces(frame, boxes, spec, crop)
-    tolerance = 1e-5 + 4 * 2**-24 * 1920 + (2**-11 if half else 0)
-    assert np.abs(got - expected).max() <= tolerance
+    # One level where a sum falls between two, else half's own rounding.
+    difference = np.abs(got - expected)
+    assert difference.max() <= 1.01 / 255
+    assert (difference > (2**-11 if half else 1e-6)).mean() <= 0.01
 
 
 def test_the_plan_labels_faces_as_the_onnx_file(plan, faces_48px):

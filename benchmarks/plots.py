@@ -1,0 +1,102 @@
+"""Plots of a report: latency distributions, throughput against batch, stages of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Okabe, Ito: "Color Universal Design", 2008: eight colours that all eyes tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vPX*"
+FORMATS = (".png", ".svg")
+
+
+def plot_report(report: dict[str, Any], path: Path) -> None:
+    """Draw everything that a report holds into one picture.
+
+    Args:
+        report: as it is written to JSON.
+        path: PNG or SVG by its suffix.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, clip = report["rows"], report.get("clip")
+    names = list(dict.fromkeys(row["engine"] for row in rows))
+    smallest = min(row["batch"] for row in rows)
+    panels = [row for row in rows if row["batch"] == smallest]
+    figure = Figure(figsize=(11, 1.3 * len(panels) + (3 if clip else 0) + 1), dpi=130,
+                    layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(len(panels) + (2 if clip else 0), 2)
+    # To the worst 95th percentile: one sample that was interrupted must not squeeze the others.
+    bins = np.linspace(min(min(row["seconds"]) for row in panels),
+                       1.1 * max(row["p95_s"] for row in panels), 81) * 1e3
+    for k, row in enumerate(panels):
+        distribution(figure.add_subplot(grid[k, 0]), row, bins, COLOURS[k % len(COLOURS)],
+                     last=k == len(panels) - 1)
+    throughput(figure.add_subplot(grid[: len(panels), 1]), rows, names)
+    if clip:
+        stages(figure.add_subplot(grid[len(panels) :, :]), clip)
+    figure.suptitle(f"{report['side']} px, {report['environment']['cpu']}, "
+                    f"{report['environment']['cores']} cores", fontsize=9)
+    figure.savefig(path)
+
+
+def distribution(axes: Any, row: dict[str, Any], bins: Any, colour: str, last: bool) -> None:
+    """Draw the times of one engine as a histogram, with its median and 95th percentile."""
+    milliseconds = np.array(row["seconds"]) * 1e3
+    axes.hist(milliseconds, bins=bins, color=colour)
+    axes.set_xlim(bins[0], bins[-1])
+    for style, key in (("-", "median_s"), ("--", "p95_s")):
+        axes.axvline(row[key] * 1e3, color="black", linestyle=style, linewidth=1)
+    axes.set_title(f"{row['engine']}: median {row['median_s'] * 1e3:.2f}, 95th percentile "
+                   f"{row['p95_s'] * 1e3:.2f} ms", fontsize=8, loc="left")
+    axes.set_ylabel("samples", fontsize=7)
+    axes.tick_params(labelsize=7, labelbottom=last)
+    if last:
+        axes.set_xlabel(f"latency at batch {row['batch']}, ms", fontsize=8)
+
+
+def throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Draw faces a second against the batch, one line an engine."""
+    for k, name in enumerate(names):
+        own = [row for row in rows if row["engine"] == name]
+        axes.plot([row["batch"] for row in own], [row["faces_per_s"] for row in own],
+                  marker=MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=name)
+    batches = sorted({row["batch"] for row in rows})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("batch, faces", fontsize=8)
+    axes.set_ylabel("throughput, faces/s", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7)
+
+
+def stages(axes: Any, clip: dict[str, Any]) -> None:
+    """Draw the median of every stage as one bar a run; the offline run reads without waiting."""
+    parts = ("read", "detect", "crop", "infer", "crop and infer", "draw", "write")
+    runs = {"as fast as it goes": clip["offline"], "at the clip's rate": clip["live"]}
+    present = [part for part in parts if part in clip["offline"]["stages"]]
+    lefts = np.zeros(len(runs))
+    for k, part in enumerate(present):
+        # Reading a live source is waiting for it.
+        widths = np.array([0.0 if part == "read" and run is clip["live"]
+                           else run["stages"][part]["median_s"] * 1e3 for run in runs.values()])
+        axes.barh(list(runs), widths, left=lefts, color=COLOURS[k % len(COLOURS)],
+                  label=part, edgecolor="white")
+        lefts += widths
+    age = clip["live"]["stages"]["age"]
+    axes.set_title(f"{clip['clip']}: {clip['offline']['frames_per_s']:.0f} frames/s; live, a "
+                   f"result is {age['median_s'] * 1e3:.0f} ms old (95th percentile "
+                   f"{age['p95_s'] * 1e3:.0f}), {clip['live']['dropped']} frames dropped",
+                   fontsize=8, loc="left")
+    axes.set_xlabel("median a frame, ms", fontsize=8)
+    axes.margins(y=0.25)
+    axes.tick_params(labelsize=8)
+    axes.legend(fontsize=7, ncols=len(present), loc="lower right")
