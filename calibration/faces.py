@@ -18,7 +18,7 @@ from feredge.runtime.preprocess.geometry import whole_picture
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.spec import CropSpec, InputSpec
 
-BATCH = 32
+BATCH = 8  # at 224 px every session that sees 32 of them would keep gigabytes
 RECOMMENDED = 500  # below it the ranges of a CNN rest on too few faces (facts: NVIDIA, 500 and up)
 
 

@@ -114,8 +114,8 @@ def gate(
         build: makes the graphs in which the named layers stay float, by their name: `tensorrt`,
             `cpu-7bit`, `cpu-8bit`.
         reference: the FP32 session.
-        faces: `(n, 3, side, side)` float32 crops with their `(n,)` classes, -1 where unknown; not
-            those that the ranges were measured on.
+        faces: `(n, 3, side, side)` float32 crops with their `(n,)` classes, -1 where unknown;
+            those that the ranges were measured on flatter INT8 a little.
         labels: names of the classes, in the order of the output.
         limits: what INT8 may cost.
         rank: measures the layers of the graph that it is given the name of; called only for

@@ -40,8 +40,8 @@ def sensitivities(
         open_graph: opens a session of the INT8 graph in which the named layers stay float.
         layers: the convolutions that are INT8 where nothing is named.
         macs: multiply-accumulates of every convolution of the network, from `conv_macs`.
-        batches: `(n, 3, side, side)` float32 crops that the ranges were not measured on; 256 faces
-            are enough to rank layers.
+        batches: `(n, 3, side, side)` float32 crops, 256 faces are enough to rank layers; best are
+            faces that the ranges were not measured on.
         progress: wraps the layers while they are gone through, as `tqdm` does.
 
     Returns:

@@ -19,11 +19,13 @@ from feredge.runtime.errors import ExportError, require
 T = TypeVar("T")
 
 PROGRAM = "fer-export"
+# What only INT8 can use.
+INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agreement",
+                  "max_class_drop", "sensitivity", "validation_data")
 # What only the export of a checkpoint can use.
-MODEL_ARGUMENTS = ("checkpoint", "random_weights", "backbone_from", "calibration_data",
-                   "calibration_method", "ranges", "max_accuracy_drop", "min_agreement",
-                   "max_class_drop", "sensitivity", "validation_data", "detect", "labels", "side",
-                   "channels", "mean", "std", "crop_scale", "crop_shift_y", "report")
+MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
+                   "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
+                   "crop_scale", "crop_shift_y", "report")
 CALIBRATION_METHODS = ("auto", *METHODS)
 
 
@@ -178,7 +180,13 @@ def sizes_text(sizes: list[dict[str, Any]]) -> str:
 
 
 def export_model(options: argparse.Namespace) -> dict[str, Any]:
-    """Export a network: this needs torch."""
+    """Export a network: this needs torch.
+
+    Raises:
+        ExportError: an argument belongs to `--int8`, which was not given.
+    """
+    if not options.int8:
+        refuse(INT8_ARGUMENTS, options, "belong to --int8")
     for package in ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm", "jinja2"):
         require(package, "export")
     from feredge.export.exporter import ExportOptions, export
@@ -219,10 +227,19 @@ def check_plan_arguments(options: argparse.Namespace) -> None:
                           "plan of an exported one, or --detector FILE for a face detector's plan")
     if options.onnx and options.detector:
         raise ExportError("--onnx and --detector name two networks: build one plan after the other")
-    given = [name for name in MODEL_ARGUMENTS if getattr(options, name) not in (None, False)]
+    refuse(MODEL_ARGUMENTS, options, "belong to --model; the ONNX file is built as it is")
+
+
+def refuse(names: Sequence[str], options: argparse.Namespace, why: str) -> None:
+    """Refuse arguments that were given.
+
+    Raises:
+        ExportError: names them, and says why.
+    """
+    given = [name for name in names if getattr(options, name) not in (None, False)]
     if given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ExportError(f"{named} belong to --model; the ONNX file is built as it is")
+        raise ExportError(f"{named} {why}")
 
 
 def chosen(kind: type[T], options: argparse.Namespace) -> T:

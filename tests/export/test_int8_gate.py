@@ -89,3 +89,8 @@ def test_the_outcome_and_the_labelled_faces_stand_in_the_report(export, labelled
 def test_what_cannot_be_judged_is_said_before_any_long_step(export, arguments, said):
     code, err, files, _ = export(*arguments)
     assert code == 2 and said in err and err.count("\n") == 1 and not files
+
+
+def test_what_only_int8_can_use_is_refused_without_it(line):
+    said = line("--model", "manet", "--min-agreement", "0.9", "--sensitivity")
+    assert "--min-agreement, --sensitivity belong to --int8" in said

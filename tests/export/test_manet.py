@@ -5,39 +5,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from feredge.benchmarks.full_width import golden_state
 from feredge.export.models.blocks import Cbam, ChannelGate
 from feredge.export.models.manet import MaNet, manet
 
 WEIGHTS = Path(__file__).parents[2] / "export" / "weights" / "manet-ferplus.safetensors"
 
 
-def golden_value(name, tensor, k):
-    """Fill one tensor as the golden values' recipe says (shared facts, networks.md)."""
-    if not tensor.is_floating_point():
-        return tensor
-    wave = np.cos(0.37 * np.arange(tensor.numel()) + k)
-    if name.endswith("running_var"):
-        wave = 1 + 0.5 * np.abs(wave)
-    elif name.endswith("running_mean"):
-        wave = 0.05 * wave
-    elif tensor.dim() >= 2:
-        wave = wave * np.sqrt(4 / (tensor.numel() / tensor.shape[0]))
-    elif name.endswith("weight"):
-        wave = 1 + 0.1 * wave
-    else:
-        wave = 0.1 * wave
-    return torch.tensor(wave.reshape(tensor.shape), dtype=torch.float32)
-
-
 def test_the_authors_logits_are_reproduced(shared_file):
     listed = shared_file("facts/manet_state_dict.txt").read_text().splitlines()
     golden = np.load(shared_file("facts/manet_golden.npz"))
     network = MaNet().eval()
-    own = network.state_dict()
+    own = golden_state()
     assert [f"{name} {tuple(value.shape)}" for name, value in own.items()] == listed
-    network.load_state_dict(
-        {name: golden_value(name, value, k) for k, (name, value) in enumerate(own.items())}
-    )
+    network.load_state_dict(own)
     wave = 0.5 + 0.5 * np.sin(0.013 * np.arange(2 * 3 * 224 * 224))
     faces = torch.tensor(wave.reshape(2, 3, 224, 224), dtype=torch.float32)
     with torch.inference_mode():
