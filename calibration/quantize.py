@@ -71,9 +71,12 @@ def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -
     for node, index in dict.fromkeys(readers):
         node.replace_input_with(index, pairs[input_of(node, index)])
     for conv in convs:
-        scale = weight_scales(conv, 127)
-        zeros = np.zeros(len(scale), np.int8)
-        conv.replace_input_with(1, quantised_pair(graph, input_of(conv, 1), scale, zeros, axis=0))
+        weight = input_of(conv, 1)
+        if weight not in pairs:  # two convolutions may share theirs
+            scale = weight_scales(conv, 127)
+            zeros = np.zeros(len(scale), np.int8)
+            pairs[weight] = quantised_pair(graph, weight, scale, zeros, axis=0)
+        conv.replace_input_with(1, pairs[weight])
     return finished(model)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import numpy_helper
 
 from feredge.calibration.placement import quantised_convs, weight_of
@@ -17,8 +18,9 @@ from feredge.calibration.quality import (
     tensorrt_int8_convs,
 )
 from feredge.calibration.quantize import channel_scales, cpu_graph, tensorrt_graph
-from feredge.calibration.ranges import Ranges, keyed_values
-from feredge.calibration.sessions import session_of
+from feredge.calibration.ranges import Ranges, keyed_values, measured_ranges
+from feredge.calibration.sessions import judging_session, session_of
+from feredge.export.onnx_export import onnx_from_torch
 from feredge.runtime.errors import CalibrationError
 
 KEEP_FLOAT = ("*.cbam.*",)
@@ -218,3 +220,26 @@ def test_the_fp32_graph_is_left_as_it_was(fp32, ranges, exported):
     cpu_graph(fp32, ranges, KEEP_FLOAT, 7)
     before = ir.to_proto(ir.load(Path(exported) / "manet.onnx"))
     assert ir.to_proto(fp32).graph.node == before.graph.node
+
+
+def test_two_convolutions_may_share_a_weight():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 16, 3)
+            self.again = self.same = torch.nn.Conv2d(16, 16, 3)
+
+        def forward(self, faces):
+            features = torch.relu(self.again(torch.relu(self.first(faces))))
+            return self.same(features).mean((2, 3)).softmax(1)
+
+    torch.manual_seed(0)
+    model = onnx_from_torch(Tied(), 16)
+    faces = np.random.default_rng(0).random((8, 3, 16, 16), np.float32)
+    values, count = measured_ranges(model, quantised_convs(model.graph), [faces])
+    tied = Ranges("", count, "", {}, values)
+    graphs = {"tensorrt": tensorrt_graph(model, tied, ()),
+              "cpu-7bit": cpu_graph(model, tied, (), 7)}
+    sessions = {name: judging_session(name, graph) for name, graph in graphs.items()}
+    for found in agreements(session_of(model), sessions, [faces]).values():
+        assert found.largest_change < 0.01
