@@ -13,10 +13,43 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Results = dict[str, dict[str, Any]]
+
+# Read in the kernel's machine code for sm_87, BGR to FP16 (nvcc 13.0, cuobjdump, by hand): the loop
+# over four bilinear samples has 351 instructions, all else 298 for four pixels.
+INSTRUCTIONS_A_SAMPLE, INSTRUCTIONS_A_PIXEL = 88, 75
+LANES = 128  # of a multiprocessor, compute capability 8.6 to 8.9: an instruction each a clock
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU as its data sheet has it: bytes a second, multiprocessors, clock."""
+
+    name: str
+    bandwidth: float
+    multiprocessors: int
+    clock_hz: float
+
+    @property
+    def title(self) -> str:
+        """Return the name with the bandwidth."""
+        return f"{self.name}, {self.bandwidth / 1e9:.0f} GB/s"
+
+    @property
+    def issue_rate(self) -> float:
+        """Return the instructions a second, of all lanes."""
+        return LANES * self.multiprocessors * self.clock_hz
+
+
+DEVICES = (
+    Device("Orin Nano", 102e9, 8, 1.02e9),
+    Device("Orin AGX", 205e9, 16, 1.3e9),
+    Device("RTX 4070", 504e9, 46, 2.475e9),
+)
 
 
 def read_results(folder: Path) -> Results:
@@ -108,6 +141,50 @@ def quantizers(results: Results) -> str:
     return "\n".join(rows)
 
 
+def networks(results: Results) -> str:
+    """Return the table of the registry's networks, seeded weights."""
+    rows = ["| network | side | parameters | multiply-adds | FP32 | INT8 | times as fast | same "
+            "label, CPU | same label, TensorRT |", "| --- |" + " --- |" * 8]
+    for row in results["networks"]["rows"]:
+        fp32_ms, int8_ms = (row[f"{name}_median_s"] * 1e3 for name in ("fp32", "int8"))
+        same = (row[name]["agreement"]["top1"] for name in ("int8", "int8_tensorrt"))
+        cells = [f"`{row['network']}`", f"{row['side']} px", f"{row['parameters'] / 1e6:.1f} M",
+                 f"{row['macs'] / 1e9:.2f} G", f"{fp32_ms:.0f} ms", f"{int8_ms:.0f} ms",
+                 f"{fp32_ms / int8_ms:.2f}", *(f"{share:.1%}" for share in same)]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def peers(results: Results) -> str:
+    """Return the table of other packages on the same pictures."""
+    rows = ["| package | faces/s | first result | resident | installed | photos | face crops |",
+            "| --- |" + " --- |" * 6]
+    found = results["peers"]
+    for row in found["peers"]:
+        version = row["versions"].get(row["peer"].split(",")[0], "")
+        cells = [f"{row['peer']} {version}".strip(), f"{row['faces_per_s']:.1f}",
+                 f"{row['start_s']:.1f} s", f"{row['resident_mb']:.0f} MB",
+                 f"{row['installed_mb']:,.0f} MB", percent(row["scene_accuracy"]),
+                 percent(row["crop_accuracy"])]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*rows, "", f"{found['scenes']} photos, {found['crops']:,} crops, contempt "
+                      "left out, which others do not tell."])
+
+
+def kernel(results: Results) -> str:
+    """Return what the crop kernel takes by its instruction and byte counts: computed, not run."""
+    rows = ["| crop | bytes | " + " | ".join(device.title for device in DEVICES) + " |",
+            "| --- | --- |" + " --- |" * len(DEVICES)]
+    for side, samples in ((96, 1), (96, 2), (224, 1), (224, 2)):
+        moved = 3 * (samples * side) ** 2 + 6 * side**2
+        issued = (INSTRUCTIONS_A_SAMPLE * samples**2 + INSTRUCTIONS_A_PIXEL) * side**2
+        cells = [f"{max(moved / device.bandwidth, issued / device.issue_rate) * 1e6:.2g} us"
+                 for device in DEVICES]
+        rows.append(f"| {side} px, K = {samples} | {moved / 1e3:.0f} kB | "
+                    + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def plans(results: Results) -> str:
     """Return the table of plans that TensorRT-RTX built."""
     titles = {"manet": "bundled, 96 px", "full": "full width, 224 px", "YuNet": "face detector"}
@@ -134,7 +211,7 @@ def machine(results: Results) -> str:
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
     section.__name__: section
-    for section in (accuracy, latency, quantizers, runtime, plans, machine)
+    for section in (accuracy, latency, networks, peers, quantizers, runtime, kernel, plans, machine)
 }
 
 
