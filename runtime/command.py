@@ -38,6 +38,14 @@ def positive(text: str) -> int:
     return value
 
 
+def seconds(text: str) -> float:
+    """Parse a duration, 0 or more; `inf` is for ever."""
+    value = float(text)
+    if not value >= 0:
+        raise ValueError
+    return value
+
+
 def fraction(text: str) -> float:
     """Parse a number from 0 to 1."""
     value = float(text)
