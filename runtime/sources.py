@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 
+from feredge.runtime.environment import hasten_ffmpeg
 from feredge.runtime.errors import SourceError
 from feredge.runtime.frame import Frame as Frame
 from feredge.runtime.live import DEFAULT_FPS, Live, first_capture
@@ -199,6 +200,7 @@ def open_url(url: str, retry_s: float | None = None) -> Video | Live:
         SourceError: nothing answers there, or nothing that can be decoded.
     """
     name = re.sub("//[^/]*@", "//", url)  # passwords belong neither into logs nor into results
+    hasten_ffmpeg()
     open_capture = partial(url_capture, name, url)
     capture = first_capture(open_capture, retry_s)
     if capture is not None and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
