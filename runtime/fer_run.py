@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from feredge.runtime.command import (
     EXIT_ERROR,
     EXIT_PARTLY,
     add_detector_arguments,
+    end_process,
     new_parser,
     positive,
     run_command,
@@ -210,5 +211,10 @@ def stopped_by_signals() -> Iterator[list[Source]]:
             signal.signal(number, handler)
 
 
+def script() -> NoReturn:
+    """Be the process: as `main`, and end it although a camera's reader may hang."""
+    end_process(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -276,6 +276,17 @@ def test_a_camera_that_stays_silent_ends_the_run_with_exit_2(
     assert json.loads(out)["frames"]
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_process_ends_with_its_code_and_output_although_a_thread_hangs(hangs):
+    code = ("import threading, time\n"
+            "from feredge.runtime.command import end_process\n"
+            f"threading.Thread(target=time.sleep, args=(60 * {hangs},), daemon=True).start()\n"
+            "print('told')\n"
+            "end_process(3)")
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 3 and done.stdout == "told\n"
+
+
 def test_the_watchdog_ends_a_run_whose_reader_hangs(watch, network_camera):
     process = watch("--max-silence", "1")
     network_camera.stalled = True
