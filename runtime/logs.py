@@ -25,8 +25,9 @@ class JsonLine(logging.Formatter):
 def show_logs(as_json: bool) -> None:
     """Print what this package logs on stderr, from now on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLine() if as_json else logging.Formatter("%(asctime)s %(message)s"))
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of the progress that stands there
+    text = logging.Formatter(clear + "%(asctime)s %(message)s")
+    handler.setFormatter(JsonLine() if as_json else text)
     logger = logging.getLogger("feredge")
     logger.handlers = [handler]  # a second call replaces the first one's
     logger.setLevel(logging.INFO)
-    logger.propagate = False
