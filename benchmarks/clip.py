@@ -17,10 +17,11 @@ from feredge.runtime.detector import Detector
 from feredge.runtime.engines import Engine
 from feredge.runtime.errors import SourceError
 from feredge.runtime.faces import Array
+from feredge.runtime.live import DEFAULT_FPS, Live
 from feredge.runtime.outputs import JsonLines, Output, VideoFile
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.sources import DEFAULT_FPS, Frame, Live, Source, Video, open_source
+from feredge.runtime.sources import Frame, Source, Video, open_source
 
 Samples = dict[str, list[float]]
 WARM_UP_FRAMES = 5
@@ -162,7 +163,7 @@ def offline(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
 def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     """Take the newest frame each time, as they arrive at the clip's own rate."""
     capture = PacedCapture(clip)
-    source = Live(clip.name, capture)
+    source = Live(clip.name, lambda: capture, retry_s=0, capture=capture)
     try:
         with piped(source, detector, engine, source.fps) as pipeline, suppress(SourceError):
             pipeline.run()  # to a live source the clip's end is a loss

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from feredge.runtime.errors import FeredgeError
 
@@ -38,6 +41,14 @@ def positive(text: str) -> int:
     return value
 
 
+def seconds(text: str) -> float:
+    """Parse a duration, 0 or more; `inf` is for ever."""
+    value = float(text)
+    if not value >= 0:
+        raise ValueError
+    return value
+
+
 def fraction(text: str) -> float:
     """Parse a number from 0 to 1."""
     value = float(text)
@@ -64,3 +75,16 @@ def run_command(program: str, body: Callable[[], int], debug: bool) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process with an exit code, also while a thread hangs in a call into C++.
+
+    Should that call return while Python shuts down, then Python before 3.14 unwinds the thread, at
+    which C++ aborts. So where there is such a thread, nothing is shut down.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

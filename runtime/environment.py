@@ -30,3 +30,12 @@ def quiet_opencv() -> None:
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def hasten_ffmpeg() -> None:
+    """Let FFmpeg look at 3 frames, not at 20, to tell a stream's rate before it hands any out.
+
+    At 25 frames a second a camera opens in 0.5 s so, instead of in 1.2. Files' rates stay right; at
+    0 an MPEG transport stream's would come out doubled. TCP is what OpenCV sets by itself.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fpsprobesize;3")

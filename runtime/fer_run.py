@@ -7,16 +7,18 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, NoReturn
 
 from feredge.runtime.command import (
     EXIT_ERROR,
     EXIT_PARTLY,
     add_detector_arguments,
+    end_process,
     new_parser,
     positive,
     run_command,
+    seconds,
 )
 from feredge.runtime.environment import has_screen, quiet_opencv
 from feredge.runtime.errors import EngineError, FeredgeError
@@ -36,8 +38,14 @@ def arguments() -> argparse.ArgumentParser:
     parser = new_parser(PROGRAM, __doc__)
     parser.add_argument("--engine", required=True, metavar="PATH", help="what fer-export wrote")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--source", metavar="WHERE", help="a picture, folder, video or URL")
+    source.add_argument("--source", metavar="WHERE",
+                        help="a picture, folder, video, URL, csi:N, or gst: and a pipeline")
     source.add_argument("--camera", type=int, metavar="N", help="a USB or built-in camera")
+    parser.add_argument("--retry", type=seconds, metavar="SECONDS",
+                        help="try a live source again for so long, 0: not at all (default: for "
+                        "ever, once it has delivered)")
+    parser.add_argument("--max-silence", type=positive, metavar="SECONDS",
+                        help="end with exit code 2 when a live source delivers nothing for so long")
     parser.add_argument("--output", metavar="PATH",
                         help="annotated picture, folder or video, as the source is one")
     parser.add_argument("--jsonl", metavar="PATH", help="one JSON object a frame; - is stdout")
@@ -50,6 +58,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--allow-random-weights", action="store_true",
                         help="run a network that learned nothing: for its speed alone")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
+    parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
     add_detector_arguments(parser)
     return parser
 
@@ -66,10 +75,14 @@ def run(options: argparse.Namespace) -> int:
     from feredge.runtime.cpu import cores
     from feredge.runtime.detector import open_detector
     from feredge.runtime.engines import open_engine
+    from feredge.runtime.logs import show_logs
     from feredge.runtime.pipeline import Pipeline
 
+    show_logs(options.log_json)
     with ExitStack() as stack:
+        stopped = stack.enter_context(stopped_by_signals())
         source = open_source(options)
+        stopped.append(source)
         stack.callback(source.close)
         at_once = frames_at_once(options, source)
         threads = max(cores() // at_once, 1) if at_once > 1 else None  # None: as onnxruntime likes
@@ -80,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         ))
         outputs = open_outputs(options, source, engine.spec.labels, stack)
         pipeline = Pipeline(source, detector, engine, outputs, options.max_faces, at_once)
-        code = work(pipeline, source)
+        code = work(pipeline, source, options.max_silence)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
     if options.json:
@@ -114,8 +127,8 @@ def open_source(options: argparse.Namespace) -> Source:
     from feredge.runtime import sources
 
     if options.camera is not None:
-        return sources.open_camera(options.camera)
-    return sources.open_source(options.source)
+        return sources.open_camera(options.camera, options.retry)
+    return sources.open_source(options.source, options.retry)
 
 
 def open_outputs(
@@ -150,11 +163,11 @@ def asked_for(
         yield outputs.Progress(source.expected)
 
 
-def work(pipeline: Pipeline, source: Source) -> int:
+def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int:
     """Run to the end; what could not be read is named, and what was done before is kept."""
     code = 0
     try:
-        with stopped_by_signals(source):
+        with watched(source, max_silence_s):
             pipeline.run()
     except FeredgeError as error:
         if not pipeline.frames:
@@ -166,17 +179,42 @@ def work(pipeline: Pipeline, source: Source) -> int:
     return code or (EXIT_PARTLY if source.problems else 0)
 
 
+def watched(source: Source, max_silence_s: float | None) -> AbstractContextManager[None]:
+    """Watch a live source, if that was asked for."""
+    from feredge.runtime.live import Live
+    from feredge.runtime.watchdog import ended_by_silence
+
+    if max_silence_s is None or not isinstance(source, Live):
+        return nullcontext()
+    return ended_by_silence(source, max_silence_s)
+
+
 @contextmanager
-def stopped_by_signals(source: Source) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on."""
+def stopped_by_signals() -> Iterator[list[Source]]:
+    """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on.
+
+    Gives the list to put the source in; before there is one, they end the process at once.
+    """
+    sources: list[Source] = []
+
+    def stop(*_: object) -> None:
+        if not sources:
+            raise SystemExit(0)
+        sources[0].stop()
+
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: source.stop()) for number in signals]
+    before = [signal.signal(number, stop) for number in signals]
     try:
-        yield
+        yield sources
     finally:
         for number, handler in zip(signals, before):
             signal.signal(number, handler)
 
 
+def script() -> NoReturn:
+    """Be the process: as `main`, and end it although a camera's reader may hang."""
+    end_process(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

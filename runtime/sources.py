@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from feredge.runtime.environment import hasten_ffmpeg
 from feredge.runtime.errors import SourceError
-from feredge.runtime.faces import Array
+from feredge.runtime.frame import Frame as Frame
+from feredge.runtime.live import DEFAULT_FPS, Live, first_capture
 from feredge.runtime.pictures import SUFFIXES, find_pictures, read_picture
 
-STALL_S = 5.0
 OPEN_MS = 10_000
-DEFAULT_FPS = 25.0
-GSTREAMER = "gst:"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame: `frame_bgr` `(h, w, 3)` uint8, where it is from, and when.
-
-    `time_s` is the position in a video, seconds since the start of a live source, 0 for a picture.
-    `captured_s` is when it arrived, on `time.monotonic`'s clock; None where frames do not age.
-    """
-
-    index: int
-    frame_bgr: Array
-    source: str
-    time_s: float = 0.0
-    captured_s: float | None = None
-
-    @property
-    def age_ms(self) -> float | None:
-        """How long ago a live frame arrived."""
-        return None if self.captured_s is None else (time.monotonic() - self.captured_s) * 1e3
+GSTREAMER, CSI = "gst:", "csi:"
+# What NVIDIA's own examples use: the sensor's frames are scaled and converted by the hardware.
+CSI_PIPELINE = (
+    "nvarguscamerasrc sensor-id={} ! "
+    "video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! "
+    "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+    "appsink drop=1 max-buffers=1"
+)
 
 
 class Pictures:
@@ -126,91 +112,113 @@ class Video:
         self.capture.release()
 
 
-class Live:
-    """A stream or camera, read by a thread of its own that keeps only the newest frame."""
-
-    is_pictures = False
-    live = True
-    expected = 0
-
-    def __init__(self, name: str, capture: Any) -> None:
-        self.name, self.capture = name, capture
-        self.fps = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
-        self.problems: list[str] = []
-        self.newest: Frame | None = None
-        self.changed = threading.Condition()
-        self.ended = self.stopped = False
-        self.thread = threading.Thread(target=self.read, name=f"read {name}", daemon=True)
-        self.started_s = time.monotonic()
-        self.thread.start()
-
-    def read(self) -> None:
-        """Read until the source ends or is stopped."""
-        index = 0
-        while not self.stopped:
-            good, frame_bgr = self.capture.read()
-            with self.changed:
-                now_s = time.monotonic()
-                if good:
-                    time_s = now_s - self.started_s
-                    self.newest = Frame(index, frame_bgr, self.name, time_s, now_s)
-                self.ended = not good
-                self.changed.notify_all()
-            if not good:
-                return
-            index += 1
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield the newest frame each time, for as long as the source delivers.
-
-        Raises:
-            SourceError: it stopped, or never started.
-        """
-        delivered = 0
-        while (frame := self.next_frame()) is not None:
-            delivered += 1
-            yield frame
-        if self.stopped:
-            return
-        if not delivered:
-            raise SourceError(f"{self.name} delivers no frame that can be decoded")
-        raise SourceError(f"{self.name} stopped delivering after {delivered} frames")
-
-    def next_frame(self) -> Frame | None:
-        """Wait for a frame; None at the end.
-
-        Raises:
-            SourceError: none came for `STALL_S` seconds.
-        """
-        with self.changed:
-            if not self.changed.wait_for(self.has_news, timeout=STALL_S):
-                raise SourceError(f"{self.name} delivered no frame for {STALL_S:.0f} s")
-            frame, self.newest = self.newest, None
-        return None if self.stopped else frame
-
-    def has_news(self) -> bool:
-        """Tell whether there is a frame, or will be none."""
-        return self.newest is not None or self.ended or self.stopped
-
-    def stop(self) -> None:
-        """End after the frame that is being worked on; a signal handler may call it."""
-        with self.changed:  # the condition's lock is re-entrant
-            self.stopped = True
-            self.changed.notify_all()
-
-    def close(self) -> None:
-        """Stop the thread and release the capture, unless it hangs in the driver."""
-        self.stop()
-        self.thread.join(timeout=1.0)
-        if not self.thread.is_alive():
-            self.capture.release()
-
-
 Source = Pictures | Video | Live
 
 
-def open_camera(number: int) -> Live:
+def open_camera(number: int, retry_s: float | None = None) -> Live:
     """Open a USB or built-in camera.
+
+    Args:
+        number: as OpenCV counts them.
+        retry_s: see `Live`.
+
+    Raises:
+        SourceError: there is none of that number.
+    """
+    return open_live(f"camera {number}", partial(camera_capture, number), retry_s)
+
+
+def open_source(where: str, retry_s: float | None = None) -> Source:
+    """Open a picture, a folder of pictures, a video file, a URL, `csi:N` or `gst:` and a pipeline.
+
+    Args:
+        where: what to open.
+        retry_s: see `Live`; of no effect on files.
+
+    Raises:
+        SourceError: it is missing, empty, or neither picture nor video.
+    """
+    if where.startswith((GSTREAMER, CSI)):
+        return open_gstreamer(where, retry_s)
+    if "://" in where:
+        return open_url(where, retry_s)
+    path = Path(where)
+    if not path.exists():
+        raise SourceError(f"source {where} does not exist")
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return Pictures(path)
+    return open_video(path)
+
+
+def open_video(path: Path) -> Video:
+    """Open a video file.
+
+    Raises:
+        SourceError: it is empty, or cannot be read.
+    """
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty")
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise SourceError(f"{path} is neither a picture nor a video that OpenCV can read; "
+                          "if it should be one, it may be truncated")
+    return Video(str(path), capture)
+
+
+def open_gstreamer(where: str, retry_s: float | None = None) -> Live:
+    """Open a CSI camera, or a GStreamer pipeline that ends in an appsink of BGR frames.
+
+    Raises:
+        SourceError: this cv2 was built without GStreamer, or the pipeline does not start.
+    """
+    build = next(line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line)
+    if "YES" not in build:
+        raise SourceError("this cv2 has no GStreamer (pip's opencv-python never has): on a Jetson "
+                          "use JetPack's cv2, in a venv made with --system-site-packages")
+    pipeline = where.removeprefix(GSTREAMER)
+    if where.startswith(CSI):
+        pipeline = csi_pipeline(where)
+    return open_live(where, partial(gstreamer_capture, where, pipeline), retry_s)
+
+
+def csi_pipeline(where: str) -> str:
+    """Return the GStreamer pipeline of a Jetson's CSI camera: 1280x720, 30 frames a second.
+
+    Raises:
+        SourceError: `where` is not `csi:` and a number.
+    """
+    number = where.removeprefix(CSI)
+    if not number.isdecimal():
+        raise SourceError(f"{where}: expected csi: and the sensor's number, as in csi:0")
+    return CSI_PIPELINE.format(number)
+
+
+def open_url(url: str, retry_s: float | None = None) -> Video | Live:
+    """Open a stream, or a video file behind a URL.
+
+    Raises:
+        SourceError: nothing answers there, or nothing that can be decoded.
+    """
+    name = re.sub("//[^/]*@", "//", url)  # passwords belong neither into logs nor into results
+    hasten_ffmpeg()
+    open_capture = partial(url_capture, name, url)
+    capture = first_capture(open_capture, retry_s)
+    if capture is not None and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+        return Video(name, capture)
+    return Live(name, open_capture, retry_s, capture)
+
+
+def open_live(name: str, open_capture: Callable[[], Any], retry_s: float | None) -> Live:
+    """Open what is known to be live.
+
+    Raises:
+        SourceError: it cannot be opened, and `retry_s` does not say to try again.
+    """
+    return Live(name, open_capture, retry_s, first_capture(open_capture, retry_s))
+
+
+def camera_capture(number: int) -> Any:
+    """Return a camera's capture.
 
     Raises:
         SourceError: there is none of that number.
@@ -220,59 +228,30 @@ def open_camera(number: int) -> Live:
         raise SourceError(f"camera {number} is not there or in use; see which are: "
                           "v4l2-ctl --list-devices")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return Live(f"camera {number}", capture)
+    return capture
 
 
-def open_source(where: str) -> Source:
-    """Open a picture, a folder of pictures, a video file, a URL, or `gst:` and a pipeline.
+def gstreamer_capture(name: str, pipeline: str) -> Any:
+    """Return a pipeline's capture.
 
     Raises:
-        SourceError: it is missing, empty, or neither picture nor video.
+        SourceError: it does not start.
     """
-    if where.startswith(GSTREAMER):
-        return open_gstreamer(where)
-    if "://" in where:
-        return open_url(where)
-    path = Path(where)
-    if not path.exists():
-        raise SourceError(f"source {where} does not exist")
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        return Pictures(path)
-    if path.stat().st_size == 0:
-        raise SourceError(f"{where} is empty")
-    capture = cv2.VideoCapture(where)
+    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not capture.isOpened():
-        raise SourceError(f"{where} is neither a picture nor a video that OpenCV can read; "
-                          "if it should be one, it may be truncated")
-    return Video(where, capture)
+        raise SourceError(f"{name} does not start; try it with: gst-launch-1.0 {pipeline}")
+    return capture
 
 
-def open_gstreamer(where: str) -> Live:
-    """Open a GStreamer pipeline that ends in an appsink of BGR frames, as CSI cameras need.
+def url_capture(name: str, url: str) -> Any:
+    """Return a URL's capture.
 
     Raises:
-        SourceError: this cv2 was built without GStreamer, or the pipeline does not start.
-    """
-    build = next(line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line)
-    if "YES" not in build:
-        raise SourceError("this cv2 has no GStreamer (pip's opencv-python never has): on a Jetson "
-                          "use JetPack's cv2, in a venv made with --system-site-packages")
-    capture = cv2.VideoCapture(where.removeprefix(GSTREAMER), cv2.CAP_GSTREAMER)
-    if not capture.isOpened():
-        raise SourceError(f"{where} does not start; try it with: gst-launch-1.0")
-    return Live(where, capture)
-
-
-def open_url(url: str) -> Video | Live:
-    """Open a stream, or a video file behind a URL.
-
-    Raises:
-        SourceError: nothing answers there, or nothing that can be decoded.
+        SourceError: it cannot be opened.
     """
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_MS]
     capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise SourceError(f"{url} cannot be opened: no answer within {OPEN_MS // 1000} s, "
+        raise SourceError(f"{name} cannot be opened: no answer within {OPEN_MS // 1000} s, "
                           "or no video")
-    is_file = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-    return Video(url, capture) if is_file else Live(url, capture)
+    return capture

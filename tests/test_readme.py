@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {"fer-export": fer_export, "fer-run": fer_run, "fer-bench": fer_bench,
             "fer-eval": fer_eval}
 # A camera, a GPU, or (the last) a detector under the README's name.
-NEEDS_MORE = ("--camera", "tensorrt", "manet.plan", "yunet.onnx")
+NEEDS_MORE = ("--camera", "--retry", "tensorrt", "manet.plan", "yunet.onnx")
 
 
 def blocks(language):

@@ -1,12 +1,17 @@
-"""Fixtures: the emulated CUDA driver with PyCUDA on it, and the warp kernel loaded there."""
+"""Fixtures: an emulated CUDA driver with PyCUDA and the warp kernel on it; a network camera."""
 
 from __future__ import annotations
 
+import http.server
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "emulation"))
@@ -54,3 +59,61 @@ def nvcc() -> Path:
     """The CUDA toolkit's compiler."""
     path: Path = or_skip(emulated_cuda.nvcc)
     return path
+
+
+class NetworkCamera:
+    """An endless stream of JPEG pictures over HTTP, which a test stops, stalls and breaks."""
+
+    def __init__(self, jpeg: bytes) -> None:
+        self.jpeg, self.stalled, self.port = jpeg, False, 0
+        self.server: http.server.ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/stream"
+
+    def start(self) -> None:
+        camera = self
+
+        class Stream(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
+                self.end_headers()
+                while camera.server is self.server:
+                    if not camera.stalled:
+                        self.wfile.write(b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: "
+                                         b"%d\r\n\r\n" % len(camera.jpeg) + camera.jpeg + b"\r\n")
+                    time.sleep(0.02)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *args: Any) -> None:
+                pass  # its viewers hang up
+
+        self.server = Server(("127.0.0.1", self.port), Stream)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+
+def jpeg(picture_bgr: np.ndarray, width: int = 320, height: int = 240) -> bytes:
+    return cv2.imencode(".jpg", cv2.resize(picture_bgr, (width, height)))[1].tobytes()
+
+
+@pytest.fixture
+def network_camera(astronaut: np.ndarray) -> Iterator[NetworkCamera]:
+    """A camera that is on."""
+    camera = NetworkCamera(jpeg(astronaut))
+    camera.start()
+    yield camera
+    camera.stop()

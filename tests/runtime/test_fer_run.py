@@ -223,12 +223,101 @@ def test_a_signal_ends_the_run_with_its_files_closed(
     assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
 
 
+@pytest.fixture
+def watch(exported, detector_path, network_camera, tmp_path):
+    """Start the command on a network camera; returns it once it has written a line."""
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "feredge.runtime.fer_run", "--engine",
+             exported / "manet.int8.onnx", "--detector", detector_path, "--source",
+             network_camera.url, "--jsonl", tmp_path / "out.jsonl", "--json", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+        processes.append(process)
+        while not (tmp_path / "out.jsonl").exists() or not lines(tmp_path / "out.jsonl"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("lost", [
+    pytest.param(lambda camera: camera.stop(), id="it is tried again"),
+    pytest.param(lambda camera: setattr(camera, "stalled", True), id="its reader hangs"),
+])
+def test_a_signal_ends_a_run_whose_camera_is_lost(watch, network_camera, tmp_path, number, lost):
+    process = watch("--output", tmp_path / "out.mp4")
+    lost(network_camera)
+    time.sleep(1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=8)  # FFmpeg alone would hang for 10 s
+    assert process.returncode == 0, err
+    frames = json.loads(out)["frames"]
+    assert frames and len(lines(tmp_path / "out.jsonl")) == frames
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (("--max-silence", "1"), "no frame for 1 s (--max-silence)"),
+    (("--retry", "0", "--max-silence", "60"), "stopped delivering after"),
+], ids=["watchdog", "no patience"])
+def test_a_camera_that_stays_silent_ends_the_run_with_exit_2(
+    watch, network_camera, arguments, said
+):
+    process = watch(*arguments)
+    network_camera.stop()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and err.count("fer-run: error: ") == 1 and said in err
+    assert json.loads(out)["frames"]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_process_ends_with_its_code_and_output_although_a_thread_hangs(hangs):
+    code = ("import threading, time\n"
+            "from feredge.runtime.command import end_process\n"
+            f"threading.Thread(target=time.sleep, args=(60 * {hangs},), daemon=True).start()\n"
+            "print('told')\n"
+            "end_process(3)")
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 3 and done.stdout == "told\n"
+
+
+def test_the_watchdog_ends_a_run_whose_reader_hangs(watch, network_camera):
+    process = watch("--max-silence", "1")
+    network_camera.stalled = True
+    _, err = process.communicate(timeout=8)
+    assert process.returncode == 2 and "no frame for 1 s (--max-silence)" in err
+
+
+def test_what_becomes_of_a_camera_is_logged_as_json(watch, network_camera):
+    process = watch("--log-json")
+    network_camera.stop()
+    lost = json.loads(process.stderr.readline())
+    network_camera.start()
+    back = json.loads(process.stderr.readline())
+    process.terminate()
+    assert (lost["event"], back["event"]) == ("lost", "back") and back["seconds"] > 0
+    assert lost["source"] == back["source"] == network_camera.url
+    assert lost["message"].endswith("; trying again") and lost["time"] < back["time"]
+
+
 def test_a_damaged_clip_gives_what_it_holds_and_exits_1(run, write_clip, tmp_path, astronaut):
     whole = write_clip([astronaut] * 30, "clip.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
     code, _, err = run("--source", tmp_path / "cut.avi", "--jsonl", tmp_path / "out.jsonl")
     assert code == 1 and "truncated or damaged" in err
     assert 5 < len(lines(tmp_path / "out.jsonl")) < 30
+
+
+@pytest.mark.parametrize("wrong", [("--retry", "-1"), ("--retry", "nan"), ("--max-silence", "0")])
+def test_durations_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(SystemExit):
+        run_arguments().parse_args(["--engine", "x", "--source", "x", *wrong])
 
 
 @pytest.mark.parametrize("live, expected, engine, frames", [

@@ -1,5 +1,3 @@
-import http.server
-import threading
 import time
 
 import cv2
@@ -8,25 +6,12 @@ import pytest
 
 from feredge.runtime import sources
 from feredge.runtime.errors import SourceError
-from feredge.runtime.sources import Live, Pictures, Video, open_camera, open_source
+from feredge.runtime.sources import Pictures, Video, open_camera, open_source
 
 
 def numbered(count, height=64, width=64):
     """Frames that are told apart by their brightness."""
     return [np.full((height, width, 3), 8 * k % 248, np.uint8) for k in range(count)]
-
-
-class FakeCapture:
-    """A capture under a test's control: `read` calls what it is given."""
-
-    def __init__(self, read):
-        self.read, self.released = read, False
-
-    def get(self, prop):
-        return 0.0
-
-    def release(self):
-        self.released = True
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
@@ -46,66 +31,9 @@ def test_a_video_file_loses_no_frame_however_slow_its_reader(write_clip, name):
     source.close()
 
 
-def test_a_live_source_keeps_only_the_newest_frame_and_tells_its_age():
-    produced = iter(range(1000))
-
-    def read():
-        time.sleep(0.005)
-        return True, np.full((2, 2, 3), next(produced) % 256, np.uint8)
-
-    source = Live("fake", FakeCapture(read))
-    frames = source.frames()
-    first = next(frames)
-    time.sleep(0.2)
-    second = next(frames)
-    assert second.index - first.index > 10
-    assert 0 <= second.age_ms < 100
-    source.close()
-    assert source.capture.released
-
-
-def test_a_camera_that_stops_is_an_error():
-    left = iter(range(3))
-    source = Live("camera 7", FakeCapture(
-        lambda: (next(left, None) is not None, np.zeros((2, 2, 3), np.uint8))))
-    with pytest.raises(SourceError, match="camera 7 stopped delivering after"):
-        list(source.frames())
-
-
-def test_a_camera_that_opens_but_never_delivers_is_an_error():
-    source = Live("camera 7", FakeCapture(lambda: (False, None)))
-    with pytest.raises(SourceError, match="camera 7 delivers no frame"):
-        list(source.frames())
-
-
-def test_a_camera_that_hangs_is_an_error_and_does_not_hang_the_end(monkeypatch):
-    monkeypatch.setattr(sources, "STALL_S", 0.1)
-    hanging = threading.Event()
-    source = Live("camera 7", FakeCapture(lambda: (hanging.wait(20), None)))
-    with pytest.raises(SourceError, match="no frame for"):
-        next(source.frames())
-    started = time.monotonic()
-    source.close()
-    assert time.monotonic() - started < 3 and not source.capture.released
-    hanging.set()
-
-
 def test_a_camera_that_is_not_there_is_an_error():
     with pytest.raises(SourceError, match="camera 97 is not there"):
         open_camera(97)
-
-
-def test_stopping_ends_the_iteration_at_once():
-    def read():
-        time.sleep(0.01)
-        return True, np.zeros((2, 2, 3), np.uint8)
-
-    source = Live("fake", FakeCapture(read))
-    frames = source.frames()
-    next(frames)
-    source.stop()
-    assert next(frames, None) is None
-    source.close()
 
 
 def test_a_folders_broken_pictures_are_named_and_the_rest_is_done(tmp_path, astronaut):
@@ -147,43 +75,6 @@ def test_a_truncated_video_that_opens_is_reported_at_its_end(write_clip, tmp_pat
     assert "of 60 frames" in source.problems[0] and "truncated" in source.problems[0]
 
 
-@pytest.fixture
-def mjpeg_server(astronaut):
-    """A network camera: an endless stream of JPEG pictures over HTTP."""
-    picture = cv2.imencode(".jpg", cv2.resize(astronaut, (320, 240)))[1].tobytes()
-    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-
-    class Stream(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
-            self.end_headers()
-            try:
-                for _ in range(500):
-                    self.wfile.write(part + picture + b"\r\n")
-                    time.sleep(0.02)
-            except OSError:
-                pass
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stream) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/stream"
-        running.shutdown()
-
-
-def test_a_network_camera_is_a_live_source(mjpeg_server):
-    source = open_source(mjpeg_server)
-    assert source.live
-    frames = source.frames()
-    assert next(frames).frame_bgr.shape == (240, 320, 3)
-    assert next(frames).age_ms < 1000
-    source.close()
-
-
 def test_a_pipeline_without_gstreamer_says_which_cv2_has_it(monkeypatch):
     built = "  Video I/O:\n    GStreamer:                   NO\n"
     monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: built)
@@ -191,19 +82,34 @@ def test_a_pipeline_without_gstreamer_says_which_cv2_has_it(monkeypatch):
         open_source("gst:videotestsrc ! appsink")
 
 
-def test_a_pipeline_is_handed_to_gstreamer(monkeypatch):
-    """pip's cv2 has none: here only what is asked of it can be seen."""
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What a cv2 with GStreamer, which pip's has not, is asked to open."""
+    pipelines = []
 
     class Refusing:
         def isOpened(self):
             return False
 
     monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: "GStreamer: YES (1.20.3)")
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *a: asked.append(a) or Refusing())
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *a: pipelines.append(a) or Refusing())
+    return pipelines
+
+
+def test_a_pipeline_is_handed_to_gstreamer(asked):
     with pytest.raises(SourceError, match="does not start"):
         open_source("gst:videotestsrc ! appsink")
     assert asked == [("videotestsrc ! appsink", cv2.CAP_GSTREAMER)]
+
+
+def test_a_csi_camera_is_the_pipeline_of_its_sensor(asked):
+    with pytest.raises(SourceError, match="csi:1 does not start; try it with: gst-launch"):
+        open_source("csi:1")
+    (pipeline, backend), = asked
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! ") and "appsink" in pipeline
+    assert backend == cv2.CAP_GSTREAMER
+    with pytest.raises(SourceError, match="expected csi: and the sensor's number"):
+        open_source("csi:front")
 
 
 def test_an_address_where_nothing_answers_is_an_error():
