@@ -33,14 +33,15 @@ class Annotator:
         """Return a copy of an `(h, w, 3)` uint8 frame with its classified faces drawn in."""
         canvas: Array = frame_bgr.copy()
         line = line_px(canvas)
-        for box, probabilities in zip(faces.boxes_xyxy, faces.probabilities):
-            best = int(probabilities.argmax())
-            colour = PALETTE_BGR[best % len(PALETTE_BGR)]
+        rows = zip(faces.boxes_xyxy, faces.probabilities, faces.label_ids, faces.track_ids)
+        for box, probabilities, shown, track_id in rows:
+            colour = PALETTE_BGR[shown % len(PALETTE_BGR)]
             x0, y0, x1, y1 = (round(float(edge)) for edge in box)
             thickness = max(line // 8, 1)
             cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK_BGR, thickness + 2)
             cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, thickness)
-            text = f"{self.labels[best]} {probabilities[best]:.0%}"
+            number = f"{track_id}: " if track_id >= 0 else ""
+            text = f"{number}{self.labels[shown]} {probabilities[shown]:.0%}"
             self.draw_caption(canvas, text, (x0, y0), colour, line)
             if self.bars:
                 self.draw_bars(canvas, probabilities, (x0, y0, x1, y1), line)

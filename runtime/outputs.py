@@ -112,12 +112,13 @@ class JsonLines(TextOutput):
 def face_record(faces: Faces, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
     """Return one face as it stands in the JSON lines: px and probabilities, rounded."""
     probabilities = [round(float(p), 5) for p in faces.probabilities[row]]
-    best = int(faces.probabilities[row].argmax())
+    shown, track = int(faces.label_ids[row]), int(faces.track_ids[row])
     return {
+        "track": track if track >= 0 else None,
         "box": [round(float(edge), 2) for edge in faces.boxes_xyxy[row]],
         "score": round(float(faces.scores[row]), 4),
-        "label": labels[best],
-        "probability": probabilities[best],
+        "label": labels[shown],
+        "probability": probabilities[shown],
         "probabilities": dict(zip(labels, probabilities)),
     }
 
@@ -128,17 +129,16 @@ class Csv(TextOutput):
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
         super().__init__(path, labels)
         self.rows = csv.writer(self.file, lineterminator="\n")
-        self.rows.writerow(
-            ["frame", "source", "time_s", "x0", "y0", "x1", "y1", "score", "label", *labels]
-        )
+        self.rows.writerow(["frame", "source", "time_s", "track", "x0", "y0", "x1", "y1",
+                            "score", "label", *labels])
 
     def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
         """Write a row for every face."""
         for k in range(len(faces)):
             face = face_record(faces, k, self.labels)
             self.rows.writerow([
-                frame.index, frame.source, round(frame.time_s, 4), *face["box"], face["score"],
-                face["label"], *face["probabilities"].values(),
+                frame.index, frame.source, round(frame.time_s, 4), face["track"], *face["box"],
+                face["score"], face["label"], *face["probabilities"].values(),
             ])
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def classify(
 def classified(frame_bgr: Array, faces: Faces, engine: Engine) -> Faces:
     """Return the faces with their probabilities; those wholly outside the frame are dropped."""
     faces = faces.within(frame_bgr.shape)
-    return replace(faces, probabilities=engine.classify(frame_bgr, faces.boxes_xyxy))
+    return faces.classified(engine.classify(frame_bgr, faces.boxes_xyxy))
 
 
 class Latencies:

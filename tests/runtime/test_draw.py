@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ def one_face(box, best=1):
     probabilities = np.full((1, 8), 0.02, np.float32)
     probabilities[0, best] = 0.86
     faces = Faces.detected(np.array([box]), np.zeros((1, 5, 2)), np.array([0.9]))
-    return replace(faces, probabilities=probabilities)
+    return faces.classified(probabilities)
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (1080, 1920), (2160, 3840)])
