@@ -48,10 +48,9 @@ def arguments() -> argparse.ArgumentParser:
                         help="JSON: for each person the time in view and each expression's share")
     parser.add_argument("--display", action=argparse.BooleanOptionalAction,
                         help="a window (default: if there is a screen and nothing else is asked)")
-    hidden = parser.add_mutually_exclusive_group()
-    hidden.add_argument("--no-images", action="store_true",
+    parser.add_argument("--no-images", action="store_true",
                         help="nothing but numbers leaves the process: no picture, video or window")
-    hidden.add_argument("--blur", action="store_true",
+    parser.add_argument("--blur", action="store_true",
                         help="faces are a few flat cells in all that is written or shown")
     parser.add_argument("--max-faces", type=positive, metavar="N", help="the best N of a frame")
     parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True,
