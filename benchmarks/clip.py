@@ -186,7 +186,7 @@ def piped(
             VideoFile(Path(folder) / "annotated.mp4", fps),
             JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels),
         ]
-        pipeline = TimedPipeline(source, detector, split, outputs)
+        pipeline = TimedPipeline(source, detector, split, outputs, tracks=True)
         pipeline.samples = samples
         pipeline.times = {stage: Kept(samples.setdefault(stage, [])) for stage in STAGES}
         try:

@@ -60,7 +60,7 @@ def piped_s(clip: Path, detector: Detector, engine: Engine, lines: Path) -> floa
     """Return the seconds a frame of the whole pipeline that writes JSON lines."""
     source = open_source(str(clip))
     output = JsonLines(str(lines), engine.spec.labels)
-    pipeline = Pipeline(source, detector, engine, [output], at_once=cores())
+    pipeline = Pipeline(source, detector, engine, [output], at_once=cores(), tracks=True)
     start_s = time.perf_counter()
     pipeline.run()
     seconds = time.perf_counter() - start_s
@@ -139,7 +139,7 @@ def memory(clip: Path, detector: Detector, engine: Engine, lines: Path) -> dict[
     """Return the resident megabytes after 1,000 and after 10,000 frames."""
     output = JsonLines(str(lines), engine.spec.labels)
     source: Any = Looped(clip)
-    Pipeline(source, detector, engine, [output], at_once=cores()).run()
+    Pipeline(source, detector, engine, [output], at_once=cores(), tracks=True).run()
     output.close()
     return {"early_mb": source.resident_mb[EARLY], "late_mb": source.resident_mb[LOOPED]}
 

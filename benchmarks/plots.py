@@ -80,7 +80,7 @@ def throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) 
 
 def stages(axes: Any, clip: dict[str, Any]) -> None:
     """Draw the median of every stage as one bar a run; the offline run reads without waiting."""
-    parts = ("read", "detect", "crop", "infer", "crop and infer", "draw", "write")
+    parts = ("read", "detect", "crop", "infer", "crop and infer", "track", "draw", "write")
     runs = {"as fast as it goes": clip["offline"], "at the clip's rate": clip["live"]}
     present = [part for part in parts if part in clip["offline"]["stages"]]
     lefts = np.zeros(len(runs))

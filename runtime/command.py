@@ -57,6 +57,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def difference(text: str) -> float:
+    """Parse a mean difference of pixels, above 0 and at most 255."""
+    value = float(text)
+    if not 0 < value <= 255:
+        raise ValueError
+    return value
+
+
 def run_command(program: str, body: Callable[[], int], debug: bool) -> int:
     """Run a command's body; print an expected error as one line.
 

@@ -15,6 +15,9 @@ PALETTE_BGR = (
     (0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240),
     (178, 114, 0), (0, 94, 213), (167, 121, 204), (200, 200, 200),
 )
+# People and networks recognise faces in mosaics of 16 and even 8 cells (McPherson, Shokri,
+# Shmatikov: "Defeating Image Obfuscation with Deep Learning", 2016).
+MOSAIC = 4
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 DARK_BGR, LIGHT_BGR = (25, 25, 25), (245, 245, 245)
 
@@ -33,14 +36,15 @@ class Annotator:
         """Return a copy of an `(h, w, 3)` uint8 frame with its classified faces drawn in."""
         canvas: Array = frame_bgr.copy()
         line = line_px(canvas)
-        for box, probabilities in zip(faces.boxes_xyxy, faces.probabilities):
-            best = int(probabilities.argmax())
-            colour = PALETTE_BGR[best % len(PALETTE_BGR)]
+        rows = zip(faces.boxes_xyxy, faces.probabilities, faces.label_ids, faces.track_ids)
+        for box, probabilities, shown, track_id in rows:
+            colour = PALETTE_BGR[shown % len(PALETTE_BGR)]
             x0, y0, x1, y1 = (round(float(edge)) for edge in box)
             thickness = max(line // 8, 1)
             cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK_BGR, thickness + 2)
             cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, thickness)
-            text = f"{self.labels[best]} {probabilities[best]:.0%}"
+            number = f"{track_id}: " if track_id >= 0 else ""
+            text = f"{number}{self.labels[shown]} {probabilities[shown]:.0%}"
             self.draw_caption(canvas, text, (x0, y0), colour, line)
             if self.bars:
                 self.draw_bars(canvas, probabilities, (x0, y0, x1, y1), line)
@@ -73,6 +77,20 @@ class Annotator:
             colour = PALETTE_BGR[k % len(PALETTE_BGR)]
             cv2.rectangle(canvas, (x + names, top + line // 5), (right, top + line - line // 5),
                           colour, cv2.FILLED)
+
+
+def pixelated(frame_bgr: Array, boxes_xyxy: Array) -> Array:
+    """Return a copy of a frame whose faces, with a quarter around them, are a few flat cells."""
+    canvas: Array = frame_bgr.copy()
+    for x0, y0, x1, y1 in boxes_xyxy.tolist():
+        across, down = (x1 - x0) / 4, (y1 - y0) / 4
+        corners = np.array([x0 - across, y0 - down, x1 + across, y1 + down])
+        left, top, right, bottom = np.clip(np.rint(corners), 0, 2**24).astype(int)
+        area = canvas[top:bottom, left:right]
+        if area.size:
+            cells = cv2.resize(area, (MOSAIC, MOSAIC), interpolation=cv2.INTER_AREA)
+            area[:] = cv2.resize(cells, area.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return canvas
 
 
 def line_px(canvas: Array) -> int:

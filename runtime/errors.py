@@ -10,6 +10,10 @@ class FeredgeError(Exception):
     """Base of every error that a command prints as one line, without a traceback."""
 
 
+class UsageError(FeredgeError):
+    """Arguments that do not go together."""
+
+
 class SpecError(FeredgeError):
     """A ModelSpec is missing, incomplete or contradicts itself."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ class Faces:
     `boxes_xyxy` `(n, 4)` float32 pixel edges, `landmarks` `(n, 5, 2)` float32 px (right eye, left
     eye, nose, right and left mouth corner, as the person has them), `scores` `(n,)` float32,
     `track_ids` `(n,)` int64, -1 without a track, `probabilities` `(n, classes)` float32, `(n, 0)`
-    before they are classified.
+    before they are classified, `label_ids` `(n,)` int64 the class that is shown, -1 before. It is
+    the most probable one, but where a track keeps its label for a moment longer than that.
     """
 
     boxes_xyxy: Array
@@ -26,6 +28,7 @@ class Faces:
     scores: Array
     track_ids: Array
     probabilities: Array
+    label_ids: Array
 
     def __post_init__(self) -> None:
         """Check that all arrays have one row a face.
@@ -51,7 +54,21 @@ class Faces:
             np.asarray(scores, np.float32),
             np.full(len(scores), -1, np.int64),
             np.zeros((len(scores), 0), np.float32),
+            np.full(len(scores), -1, np.int64),
         )
+
+    @staticmethod
+    def joined(parts: Sequence[Faces]) -> Faces:
+        """Return the faces of several as one."""
+        if not parts:
+            return Faces.empty()
+        columns = ([getattr(part, item.name) for part in parts] for item in fields(Faces))
+        return Faces(*(np.concatenate(column) for column in columns))
+
+    def classified(self, probabilities: Array) -> Faces:
+        """Return the faces with their `(n, classes)` probabilities; the best of each is shown."""
+        label_ids = probabilities.argmax(axis=1).astype(np.int64)
+        return replace(self, probabilities=probabilities, label_ids=label_ids)
 
     def within(self, frame_shape: tuple[int, ...]) -> Faces:
         """Return the faces that reach into a frame of `(h, w, ...)`: others have no crop."""

@@ -14,6 +14,7 @@ from feredge.runtime.command import (
     EXIT_ERROR,
     EXIT_PARTLY,
     add_detector_arguments,
+    difference,
     end_process,
     new_parser,
     positive,
@@ -21,9 +22,10 @@ from feredge.runtime.command import (
     seconds,
 )
 from feredge.runtime.environment import has_screen, quiet_opencv
-from feredge.runtime.errors import EngineError, FeredgeError
+from feredge.runtime.errors import EngineError, FeredgeError, UsageError
 
 if TYPE_CHECKING:
+    from feredge.runtime.engines import Engine
     from feredge.runtime.outputs import Output
     from feredge.runtime.pipeline import Pipeline
     from feredge.runtime.sources import Source
@@ -50,8 +52,14 @@ def arguments() -> argparse.ArgumentParser:
                         help="annotated picture, folder or video, as the source is one")
     parser.add_argument("--jsonl", metavar="PATH", help="one JSON object a frame; - is stdout")
     parser.add_argument("--csv", metavar="PATH", help="one row a face; - is stdout")
+    parser.add_argument("--summary", metavar="PATH",
+                        help="JSON: for each person the time in view and each expression's share")
     parser.add_argument("--display", action=argparse.BooleanOptionalAction,
                         help="a window (default: if there is a screen and nothing else is asked)")
+    parser.add_argument("--no-images", action="store_true",
+                        help="nothing but numbers leaves the process: no picture, video or window")
+    parser.add_argument("--blur", action="store_true",
+                        help="faces are a few flat cells in all that is written or shown")
     parser.add_argument("--max-faces", type=positive, metavar="N", help="the best N of a frame")
     parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True,
                         help="replay a frame's launches on a GPU as one graph (default: yes)")
@@ -60,7 +68,21 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
     add_detector_arguments(parser)
+    add_track_arguments(parser)
     return parser
+
+
+def add_track_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that have to do with the order of frames."""
+    group = parser.add_argument_group("videos, streams and cameras")
+    group.add_argument("--track", action=argparse.BooleanOptionalAction, default=True,
+                       help="number the persons and steady their labels over time (default: yes)")
+    group.add_argument("--detect-every", type=positive, default=1, metavar="N",
+                       help="search and classify every N-th frame; tracks carry boxes and labels "
+                            "in between (1)")
+    group.add_argument("--reuse", type=difference, metavar="T",
+                       help="a face keeps its answer while its grey thumbnail differs by less "
+                            "than T of 255 on average (default: off)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,11 +101,13 @@ def run(options: argparse.Namespace) -> int:
     from feredge.runtime.pipeline import Pipeline
 
     show_logs(options.log_json)
+    check_privacy(options)
     with ExitStack() as stack:
         stopped = stack.enter_context(stopped_by_signals())
         source = open_source(options)
         stopped.append(source)
         stack.callback(source.close)
+        tracks = has_tracks(options, source)
         at_once = frames_at_once(options, source)
         threads = max(cores() // at_once, 1) if at_once > 1 else None  # None: as onnxruntime likes
         engine = stack.enter_context(open_engine(options.engine, options.cuda_graphs, threads))
@@ -92,7 +116,10 @@ def run(options: argparse.Namespace) -> int:
             options.detector, options.detector_size, options.min_score, engine, threads
         ))
         outputs = open_outputs(options, source, engine.spec.labels, stack)
-        pipeline = Pipeline(source, detector, engine, outputs, options.max_faces, at_once)
+        pipeline = Pipeline(
+            source, detector, reusing(engine, options.reuse), outputs, options.max_faces, at_once,
+            tracks=tracks, detect_every=options.detect_every, blur=options.blur,
+        )
         code = work(pipeline, source, options.max_silence)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
@@ -101,12 +128,54 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
+def check_privacy(options: argparse.Namespace) -> None:
+    """Refuse what would show what must not be shown.
+
+    Raises:
+        UsageError: pictures with --no-images, or frames that are not searched with --blur.
+    """
+    shown = "--output" if options.output else "--display" if options.display else None
+    if options.no_images and shown:
+        raise UsageError(f"{shown} shows images and --no-images lets none out: leave out one of "
+                         "them, or hide faces with --blur")
+    if options.blur and options.detect_every > 1:
+        raise UsageError("--blur needs every frame searched: a face that comes into view between "
+                         "two searches would be shown; leave out --detect-every")
+
+
+def has_tracks(options: argparse.Namespace, source: Source) -> bool:
+    """Tell whether persons are followed over time; pictures have none.
+
+    Raises:
+        UsageError: something was asked for that needs them.
+    """
+    tracks: bool = options.track and not source.is_pictures
+    asked = {"--detect-every": options.detect_every > 1, "--reuse": options.reuse is not None,
+             "--summary": options.summary is not None}
+    needing = [name for name, used in asked.items() if used]
+    if needing and not tracks:
+        why = "--no-track turns them off" if not options.track else "pictures have none"
+        raise UsageError(f"{needing[0]} needs tracks, and {why}: leave it out, or pass a video or "
+                         "a live source")
+    return tracks
+
+
+def reusing(engine: Engine, threshold: float | None) -> Engine:
+    """Return the engine, or one that classifies changed faces only."""
+    from feredge.runtime.reuse import ReusingEngine
+
+    return engine if threshold is None else ReusingEngine(engine, threshold)
+
+
 def frames_at_once(options: argparse.Namespace, source: Source) -> int:
-    """Return how many frames to work on side by side: one, where it is live or a GPU takes part."""
+    """Return how many frames to work on side by side.
+
+    One, where the source is live, a GPU takes part, or a frame needs the answers before it.
+    """
     from feredge.runtime.cpu import cores
 
     on_gpu = any(str(path).endswith(".plan") for path in (options.engine, options.detector))
-    if source.live or on_gpu:
+    if source.live or on_gpu or options.reuse is not None:
         return 1
     return min(cores(), source.expected or MOST_AT_ONCE, MOST_AT_ONCE)
 
@@ -147,15 +216,19 @@ def asked_for(
 ) -> Iterator[Output]:
     """Open the outputs one by one, so that each is closed if the next one fails."""
     from feredge.runtime import outputs
+    from feredge.runtime.track_summary import TrackSummary
 
     if options.jsonl:
         yield outputs.JsonLines(options.jsonl, labels)
     if options.csv:
         yield outputs.Csv(options.csv, labels)
+    if options.summary:
+        yield TrackSummary(options.summary, labels)
     if options.output:
         yield outputs.open_annotated(options.output, source)
-    to_file = options.jsonl or options.csv or options.output or options.json
-    if options.display or (options.display is None and has_screen() and not to_file):
+    to_file = (options.jsonl or options.csv or options.summary or options.output or options.json)
+    by_default = has_screen() and not to_file and not options.no_images
+    if options.display or (options.display is None and by_default):
         yield outputs.Window(source, wait=source.is_pictures)
     elif not to_file:
         yield outputs.Text(labels)

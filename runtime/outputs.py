@@ -14,20 +14,21 @@ from typing import Any, Protocol, TextIO
 
 import cv2
 
+from feredge.runtime.answer import Answer
 from feredge.runtime.errors import OutputError
 from feredge.runtime.faces import Array, Faces
 from feredge.runtime.pictures import SUFFIXES
-from feredge.runtime.sources import Frame, Pictures, Source
+from feredge.runtime.sources import Pictures, Source
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
 class Output(Protocol):
-    """Takes every frame with its faces; `drawn` is None unless some output `draws`."""
+    """Takes the answer to every frame, in their order."""
 
     draws: bool
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Take one frame."""
 
     def close(self) -> None:
@@ -96,49 +97,65 @@ class TextOutput:
 
 
 class JsonLines(TextOutput):
-    """One JSON object a frame."""
+    """One JSON object a frame.
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    A face's `label` is the one that is shown: that of its track, which may outlast a frame in which
+    another class is more probable. `probabilities` are the track's, smoothed over time. `track` is
+    null where there are no tracks, or none yet. A line has `events` where somebody came or left.
+    """
+
+    def write(self, answer: Answer) -> None:
         """Write one line."""
+        frame, faces = answer.frame, answer.faces
         record: dict[str, Any] = {
             "frame": frame.index, "source": frame.source, "time_s": round(frame.time_s, 4),
         }
         if frame.age_ms is not None:
             record["age_ms"] = round(frame.age_ms, 1)
         record["faces"] = [face_record(faces, k, self.labels) for k in range(len(faces))]
+        if answer.events:
+            record["events"] = [{"event": event.kind, "track": event.track_id}
+                                for event in answer.events]
         self.file.write(json.dumps(record) + "\n")
 
 
 def face_record(faces: Faces, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
     """Return one face as it stands in the JSON lines: px and probabilities, rounded."""
     probabilities = [round(float(p), 5) for p in faces.probabilities[row]]
-    best = int(faces.probabilities[row].argmax())
+    shown, track = int(faces.label_ids[row]), int(faces.track_ids[row])
     return {
+        "track": track if track >= 0 else None,
         "box": [round(float(edge), 2) for edge in faces.boxes_xyxy[row]],
         "score": round(float(faces.scores[row]), 4),
-        "label": labels[best],
-        "probability": probabilities[best],
+        "label": labels[shown],
+        "probability": probabilities[shown],
         "probabilities": dict(zip(labels, probabilities)),
     }
 
 
 class Csv(TextOutput):
-    """One row a face."""
+    """One row a face, as in the JSON lines.
+
+    Its last column says `enter` in the first row of a track; who leaves has no row any more, so
+    that a track's last row is its exit.
+    """
 
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
         super().__init__(path, labels)
         self.rows = csv.writer(self.file, lineterminator="\n")
-        self.rows.writerow(
-            ["frame", "source", "time_s", "x0", "y0", "x1", "y1", "score", "label", *labels]
-        )
+        self.rows.writerow(["frame", "source", "time_s", "track", "x0", "y0", "x1", "y1",
+                            "score", "label", *labels, "event"])
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Write a row for every face."""
+        frame, faces = answer.frame, answer.faces
+        entered = {event.track_id for event in answer.events if event.kind == "enter"}
         for k in range(len(faces)):
             face = face_record(faces, k, self.labels)
             self.rows.writerow([
-                frame.index, frame.source, round(frame.time_s, 4), *face["box"], face["score"],
-                face["label"], *face["probabilities"].values(),
+                frame.index, frame.source, round(frame.time_s, 4), face["track"], *face["box"],
+                face["score"], face["label"], *face["probabilities"].values(),
+                "enter" if face["track"] in entered else None,
             ])
 
 
@@ -150,15 +167,17 @@ class Text:
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Print the faces of one frame."""
+        frame, faces = answer.frame, answer.faces
         where = f"{frame.source} frame {frame.index}" if frame.time_s else frame.source
         if not len(faces):
             print(f"{where}: no face")
         for k in range(len(faces)):
             face = face_record(faces, k, self.labels)
             corners = ", ".join(f"{edge:.0f}" for edge in face["box"])
-            print(f"{where}: {face['label']} {face['probability']:.1%} at {corners}")
+            track = f"{face['track']}: " if face["track"] else ""
+            print(f"{where}: {track}{face['label']} {face['probability']:.1%} at {corners}")
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -172,7 +191,7 @@ class Progress:
     def __init__(self, total: int) -> None:
         self.total, self.done, self.shown_s = total, 0, 0.0
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Count one frame; show the count twice a second."""
         self.done += 1
         if time.monotonic() - self.shown_s > 0.5:
@@ -194,10 +213,10 @@ class PictureFile:
         self.path = path
         check_folder(path)
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Write the picture, whole or not at all."""
-        assert drawn is not None
-        write_picture(self.path, drawn)
+        assert answer.drawn is not None
+        write_picture(self.path, answer.drawn)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -228,12 +247,12 @@ class PictureFolder:
         except OSError as error:
             raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Write one picture under its own name."""
-        assert drawn is not None
-        target = self.folder / Path(frame.source).relative_to(self.source_folder)
+        assert answer.drawn is not None
+        target = self.folder / Path(answer.frame.source).relative_to(self.source_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(target, drawn)
+        write_picture(target, answer.drawn)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -251,9 +270,10 @@ class VideoFile:
         self.writer: Any = None
         self.size = (0, 0)
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Add one frame; the first one sets the size, later ones are scaled to it."""
-        assert drawn is not None
+        assert answer.drawn is not None
+        drawn = answer.drawn
         if self.writer is None:
             self.size = (drawn.shape[1], drawn.shape[0])
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
@@ -282,11 +302,11 @@ class Window:
     def __init__(self, source: Source, wait: bool) -> None:
         self.source, self.wait_ms = source, 0 if wait else 1
 
-    def write(self, frame: Frame, faces: Faces, drawn: Array | None) -> None:
+    def write(self, answer: Answer) -> None:
         """Show one frame; pictures stay until a key is pressed."""
-        assert drawn is not None
+        assert answer.drawn is not None
         try:
-            cv2.imshow(self.TITLE, drawn)
+            cv2.imshow(self.TITLE, answer.drawn)
             key = cv2.waitKey(self.wait_ms) & 0xFF
             shown = cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:

@@ -1,4 +1,4 @@
-"""The pipeline: every frame of a source is searched, classified, drawn and written."""
+"""The pipeline: every frame of a source is searched, classified, tracked, drawn and written."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
+from itertools import cycle
 
 import numpy as np
 
+from feredge.runtime.answer import Answer
 from feredge.runtime.detector import Detector
-from feredge.runtime.draw import Annotator
+from feredge.runtime.draw import Annotator, pixelated
 from feredge.runtime.engines import Engine
 from feredge.runtime.faces import Array, Faces
 from feredge.runtime.outputs import Output
+from feredge.runtime.smoothing import Smoother
 from feredge.runtime.sources import Frame, Source
+from feredge.runtime.tracking import Tracker
 
-STAGES = ("read", "detect", "classify", "draw", "write")
+STAGES = ("read", "detect", "classify", "track", "draw", "write")
 
 
 def classify(
@@ -39,7 +42,7 @@ def classify(
 def classified(frame_bgr: Array, faces: Faces, engine: Engine) -> Faces:
     """Return the faces with their probabilities; those wholly outside the frame are dropped."""
     faces = faces.within(frame_bgr.shape)
-    return replace(faces, probabilities=engine.classify(frame_bgr, faces.boxes_xyxy))
+    return faces.classified(engine.classify(frame_bgr, faces.boxes_xyxy))
 
 
 class Latencies:
@@ -63,7 +66,7 @@ class Latencies:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Median and 95th percentile of one stage, milliseconds a frame."""
+    """Median and 95th percentile of one stage, milliseconds a frame that went through it."""
 
     median_ms: float
     p95_ms: float
@@ -95,37 +98,30 @@ class Summary:
                 f"frames/s over {self.seconds:.1f} s\nmedian (95th percentile) ms: {stages}")
 
 
-@dataclass
-class Answer:
-    """What became of one frame, and the seconds of each stage."""
-
-    frame: Frame
-    faces: Faces = field(default_factory=Faces.empty)
-    drawn: Array | None = None
-    times_s: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Time one stage."""
-        start_s = time.perf_counter()
-        yield
-        self.times_s[stage] = time.perf_counter() - start_s
-
-
 class Pipeline:
     """Runs a source to its end and keeps count; `summary` may be asked at any time.
 
-    `at_once` frames are worked on side by side, each by one thread, and written in their order:
-    two networks that run one after the other never keep all cores busy. It needs an engine and a
-    detector on the CPU, and it delays a frame: a live source does better with one at a time.
+    A frame goes through two halves. `answer` searches and classifies it, by itself: `at_once`
+    frames go through it side by side, each in one thread, since two networks that run one after
+    the other never keep all cores busy. It needs an engine and a detector on the CPU, and it delays
+    a frame: a live source does better with one at a time. `follow` needs the frames before, so it
+    takes them in their order: tracking, smoothing, drawing, writing.
+
+    With `detect_every` N both networks see every N-th frame only; in between the tracks carry their
+    boxes and their last answers.
     """
 
     def __init__(
         self, source: Source, detector: Detector, engine: Engine, outputs: Sequence[Output],
-        max_faces: int | None = None, at_once: int = 1,
+        max_faces: int | None = None, at_once: int = 1, *, tracks: bool = False,
+        detect_every: int = 1, blur: bool = False,
     ) -> None:
         self.source, self.detector, self.engine = source, detector, engine
         self.outputs, self.max_faces, self.at_once = outputs, max_faces, at_once
+        self.tracker = Tracker() if tracks else None
+        self.smoother = Smoother() if tracks else None
+        self.blur = blur
+        self.searched = cycle([True] + [False] * (detect_every - 1))
         draws = any(output.draws for output in outputs)
         self.annotator = Annotator(engine.spec.labels) if draws else None
         self.times = {name: Latencies() for name in STAGES}
@@ -145,11 +141,11 @@ class Pipeline:
         waiting: deque[Future[Answer]] = deque()
         with ThreadPoolExecutor(self.at_once, "frames") as threads:
             while (frame := self.read(frames)) is not None:
-                waiting.append(threads.submit(self.answer, frame))
+                waiting.append(threads.submit(self.answer, frame, next(self.searched)))
                 if len(waiting) > 2 * self.at_once:
-                    self.write(waiting.popleft().result())
+                    self.follow(waiting.popleft().result())
             while waiting and not self.source.stopped:
-                self.write(waiting.popleft().result())
+                self.follow(waiting.popleft().result())
             threads.shutdown(cancel_futures=True)
 
     def read(self, frames: Iterator[Frame]) -> Frame | None:
@@ -160,26 +156,57 @@ class Pipeline:
         return frame
 
     def step(self, frame: Frame) -> None:
-        """Search, classify, draw and write one frame."""
-        self.write(self.answer(frame))
+        """Take one frame through both halves."""
+        self.follow(self.answer(frame, next(self.searched)))
 
-    def answer(self, frame: Frame) -> Answer:
-        """Search, classify and draw one frame; several threads may do so at once."""
-        answer = Answer(frame)
-        with answer.timed("detect"):
-            faces = self.detector.detect(frame.frame_bgr)[: self.max_faces]
-        with answer.timed("classify"):
-            answer.faces = classified(frame.frame_bgr, faces, self.engine)
+    def answer(self, frame: Frame, searched: bool) -> Answer:
+        """Search and classify one frame, if it is its turn; several threads may do so at once."""
+        answer = Answer(frame, searched)
+        if searched:
+            with answer.timed("detect"):
+                answer.found = self.detector.detect(frame.frame_bgr)
+            with answer.timed("classify"):
+                best = answer.found[: self.max_faces]
+                answer.faces = classified(frame.frame_bgr, best, self.engine)
+        return answer
+
+    def follow(self, answer: Answer) -> None:
+        """Track, smooth, draw and write one frame, after those before it."""
+        if self.tracker is not None:
+            with answer.timed("track"):
+                self.track(answer, self.tracker)
         if self.annotator is not None:
             with answer.timed("draw"):
-                answer.drawn = self.annotator.draw(frame.frame_bgr, answer.faces)
-        return answer
+                answer.drawn = self.draw(answer, self.annotator)
+        self.write(answer)
+
+    def track(self, answer: Answer, tracker: Tracker) -> None:
+        """Tell who is who, or carry those of the last search on, and steady their answers."""
+        time_s = answer.frame.time_s
+        if answer.searched:
+            answer.faces = tracker.update(answer.faces, time_s)
+        else:
+            answer.faces = tracker.predict(time_s).within(answer.frame.frame_bgr.shape)
+        answer.events = tracker.events
+        if self.smoother is not None:
+            answer.faces = self.smoother.update(answer.faces, time_s)
+
+    def draw(self, answer: Answer, annotator: Annotator) -> Array:
+        """Draw the faces; blurred are also those that are not shown, or were missed just now."""
+        frame_bgr = answer.frame.frame_bgr
+        if self.blur:
+            hidden = [answer.found]
+            if self.tracker is not None:
+                hidden.append(self.tracker.predict(answer.frame.time_s, unseen=True))
+            boxes_xyxy = np.concatenate([faces.boxes_xyxy for faces in hidden])
+            frame_bgr = pixelated(frame_bgr, boxes_xyxy)
+        return annotator.draw(frame_bgr, answer.faces)
 
     def write(self, answer: Answer) -> None:
         """Hand one frame to the outputs and count it."""
         with answer.timed("write"):
             for output in self.outputs:
-                output.write(answer.frame, answer.faces, answer.drawn)
+                output.write(answer)
         for stage, seconds in answer.times_s.items():
             self.times[stage].add(seconds)
         self.frames += 1

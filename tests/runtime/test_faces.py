@@ -25,7 +25,8 @@ def test_faces_are_selected_by_mask_slice_and_index():
 
 def test_rows_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="one row a face"):
-        Faces(*[np.zeros((2, 4)), np.zeros((1, 5, 2)), np.zeros(1), np.zeros(1), np.zeros((1, 0))])
+        Faces(np.zeros((2, 4)), np.zeros((1, 5, 2)), *[np.zeros(1)] * 2, np.zeros((1, 0)),
+              np.zeros(1))
 
 
 def test_faces_wholly_outside_a_frame_are_left_out():
@@ -33,3 +34,15 @@ def test_faces_wholly_outside_a_frame_are_left_out():
         [-5, 2, 1, 8], [-5, 2, 0, 8], [19, 9, 30, 30], [20, 0, 25, 5], [0, 10, 5, 12]])
     faces = Faces.detected(boxes, np.zeros((5, 5, 2)), np.arange(5))
     assert faces.within((10, 20, 3)).scores.tolist() == [0, 2]
+
+
+def test_the_best_class_is_shown_and_no_faces_have_none():
+    faces = three().classified(np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]], np.float32))
+    assert faces.label_ids.tolist() == [1, 0, 0]
+    assert Faces.empty().classified(np.zeros((0, 8), np.float32)).label_ids.shape == (0,)
+
+
+def test_faces_of_several_are_joined_in_order():
+    joined = Faces.joined([three()[2:], three()[:1]])
+    assert np.allclose(joined.scores, [0.7, 0.9]) and joined.track_ids.dtype == np.int64
+    assert len(Faces.joined([])) == 0

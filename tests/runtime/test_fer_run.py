@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime import outputs
+from feredge.runtime import open_detector, outputs
 from feredge.runtime.fer_run import arguments as run_arguments
 from feredge.runtime.fer_run import frames_at_once, main
+from feredge.runtime.sources import open_source
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_a_picture_becomes_an_annotated_picture_and_a_line(run, portrait, tmp_pa
     assert drawn.shape == astronaut.shape and np.abs(drawn.astype(int) - astronaut).mean() > 1
     (record,) = lines(tmp_path / "out.jsonl")
     (face,) = record["faces"]
+    assert face["track"] is None and "events" not in record
     assert record["frame"] == 0 and record["source"] == str(portrait) and "age_ms" not in record
     assert face["label"] == "happiness" and face["probability"] > 0.5 and face["score"] > 0.8
     assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
@@ -88,6 +90,9 @@ def test_a_clip_becomes_an_annotated_clip_with_every_frame(run, astronaut, write
     assert [record["frame"] for record in records] == list(range(20))
     assert records[-1]["time_s"] == pytest.approx(19 / 25, abs=0.05)
     assert sum(len(record["faces"]) for record in records) >= 18
+    assert {face["track"] for record in records[5:] for face in record["faces"]} == {1}
+    (entered,) = [record for record in records if "events" in record]
+    assert entered["events"] == [{"event": "enter", "track": 1}] and entered["frame"] == 3
     written = cv2.VideoCapture(str(tmp_path / "out.mp4"))
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 20
     assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
@@ -156,12 +161,98 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         (("--source", portrait, "--jsonl", tmp_path / "no" / "out.jsonl"), "there is no folder"),
         (("--source", portrait, "--csv", tmp_path), "it is a folder"),
         (("--source", portrait, "--detector", tmp_path / "none.onnx"), "detector"),
+        (("--source", portrait, "--detect-every", 3), "pictures have none"),
+        (("--source", portrait, "--reuse", 4), "--reuse needs tracks"),
+        (("--source", clip, "--no-track", "--summary", tmp_path / "s.json"), "turns them off"),
+        (("--source", clip, "--summary", tmp_path / "no" / "s.json"), "there is no folder"),
+        (("--source", clip, "--no-images", "--output", tmp_path / "o.mp4"), "--no-images lets"),
+        (("--source", clip, "--no-images", "--display"), "--display shows images"),
+        (("--source", clip, "--blur", "--detect-every", 2), "every frame searched"),
     ]
     for arguments, said in cases:
         code, out, err = run(*arguments)
         assert code == 2, arguments
         assert err.startswith("fer-run: error: ") and said in err and err.count("\n") == 1, err
         assert not out
+    assert not (tmp_path / "o.mp4").exists()
+
+
+@pytest.fixture
+def passing(astronaut, write_clip):
+    """A clip of two portraits, of which one leaves after two seconds of four."""
+    face, frames = cv2.resize(astronaut[0:240, 120:320], (150, 180)), []
+    for k in range(100):
+        frame = np.full((240, 480, 3), 110, np.uint8)
+        frame[20:200, 5 + k : 155 + k] = face
+        if k < 50:
+            frame[30:210, 320:470] = face
+        frames.append(frame)
+    return write_clip(frames)
+
+
+def test_persons_have_numbers_events_and_a_summary(run, passing, tmp_path):
+    code, _, _ = run("--source", passing, "--jsonl", tmp_path / "out.jsonl", "--csv",
+                     tmp_path / "out.csv", "--summary", tmp_path / "summary.json")
+    assert code == 0
+    records = lines(tmp_path / "out.jsonl")
+    events = [event for record in records for event in record.get("events", [])]
+    assert [event["event"] for event in events] == ["enter", "enter", "exit"]
+    (left,) = [event["track"] for event in events if event["event"] == "exit"]
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert len(rows) == sum(len(record["faces"]) for record in records)
+    entered = [row for row in rows if row["event"] == "enter"]
+    assert sorted(row["track"] for row in entered) == ["1", "2"]
+    people = {person["track"]: person for person in
+              json.loads((tmp_path / "summary.json").read_text())["tracks"]}
+    assert set(people) == {1, 2}
+    stayed = people[3 - left]
+    assert stayed["in_view_s"] == pytest.approx(3.84, abs=0.2)
+    assert people[left]["in_view_s"] == pytest.approx(1.84, abs=0.2)
+    for person in people.values():
+        assert person["label"] == "happiness" and person["shares"]["happiness"] > 0.9
+        assert sum(person["shares"].values()) == pytest.approx(1, abs=1e-3)
+    labels = [face["label"] for record in records for face in record["faces"]
+              if face["track"] == 3 - left]
+    assert labels.count("happiness") / len(labels) > 0.9
+
+
+def test_without_tracks_faces_are_answered_one_by_one(run, passing, tmp_path):
+    run("--source", passing, "--jsonl", tmp_path / "out.jsonl", "--no-track")
+    records = lines(tmp_path / "out.jsonl")
+    assert {face["track"] for record in records for face in record["faces"]} == {None}
+    assert not any("events" in record for record in records)
+    for face in (face for record in records for face in record["faces"]):
+        assert face["probability"] == max(face["probabilities"].values())
+
+
+def test_every_third_frame_and_reuse_give_the_same_persons(run, passing, tmp_path):
+    for name, arguments in (("plain", ()), ("third", ("--detect-every", 3)),
+                            ("reuse", ("--reuse", 5)), ("both", ("--detect-every", 3,
+                                                                 "--reuse", 5))):
+        assert run("--source", passing, "--summary", tmp_path / name, *arguments)[0] == 0
+        people = json.loads((tmp_path / name).read_text())["tracks"]
+        assert sorted(round(person["in_view_s"]) for person in people) == [2, 4], name
+        assert {person["label"] for person in people} == {"happiness"}
+
+
+def test_no_images_opens_no_window_and_still_writes_numbers(run, portrait, monkeypatch):
+    def refused(*arguments):
+        raise AssertionError("a window was opened")
+
+    monkeypatch.setattr(outputs.cv2, "imshow", refused)
+    monkeypatch.setenv("DISPLAY", ":0")
+    code, out, _ = run("--source", portrait, "--no-images")
+    assert code == 0 and "happiness" in out
+
+
+def test_blurred_pictures_and_videos_show_no_face(run, portrait, passing, tmp_path, detector_path):
+    assert run("--source", portrait, "--output", tmp_path / "out.png", "--blur")[0] == 0
+    assert run("--source", passing, "--output", tmp_path / "out.mp4", "--blur")[0] == 0
+    shown = [cv2.imread(str(tmp_path / "out.png"))]
+    shown += [frame.frame_bgr for frame in open_source(str(tmp_path / "out.mp4")).frames()]
+    assert len(shown) == 101
+    with open_detector(detector_path) as finder:
+        assert not any(len(finder.detect(frame)) for frame in shown[::7])
 
 
 def test_a_missing_engine_and_a_plan_are_one_line(portrait, tmp_path, capfd):
@@ -320,15 +411,19 @@ def test_durations_that_mean_nothing_are_refused(wrong):
         run_arguments().parse_args(["--engine", "x", "--source", "x", *wrong])
 
 
-@pytest.mark.parametrize("live, expected, engine, frames", [
-    pytest.param(False, 300, "x.onnx", 2, id="a clip"),
-    pytest.param(False, 1, "x.onnx", 1, id="one picture has all cores"),
-    pytest.param(False, 0, "x.onnx", 2, id="a clip of unknown length"),
-    pytest.param(True, 0, "x.onnx", 1, id="a live source is not delayed"),
-    pytest.param(False, 300, "x.plan", 1, id="a GPU takes one after the other"),
+@pytest.mark.parametrize("live, expected, engine, more, frames", [
+    pytest.param(False, 300, "x.onnx", (), 2, id="a clip"),
+    pytest.param(False, 1, "x.onnx", (), 1, id="one picture has all cores"),
+    pytest.param(False, 0, "x.onnx", (), 2, id="a clip of unknown length"),
+    pytest.param(True, 0, "x.onnx", (), 1, id="a live source is not delayed"),
+    pytest.param(False, 300, "x.plan", (), 1, id="a GPU takes one after the other"),
+    pytest.param(False, 300, "x.onnx", ("--reuse", "4"), 1, id="answers that are reused"),
+    pytest.param(False, 300, "x.onnx", ("--detect-every", "3"), 2, id="fewer searches"),
 ])
-def test_clips_and_folders_are_worked_on_by_every_core(monkeypatch, live, expected, engine, frames):
+def test_clips_and_folders_are_worked_on_by_every_core(
+    monkeypatch, live, expected, engine, more, frames
+):
     monkeypatch.setattr("feredge.runtime.cpu.cores", lambda: 2)
-    options = run_arguments().parse_args(["--engine", engine, "--source", "x"])
+    options = run_arguments().parse_args(["--engine", engine, "--source", "x", *more])
     source = SimpleNamespace(live=live, expected=expected)
     assert frames_at_once(options, source) == frames

@@ -1,11 +1,15 @@
 import time
 
+import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime import classify, open_detector, open_engine
+from feredge.runtime import Faces, classify, open_detector, open_engine
+from feredge.runtime.answer import Answer
 from feredge.runtime.pipeline import Latencies, Pipeline
-from feredge.runtime.sources import open_source
+from feredge.runtime.reuse import ReusingEngine
+from feredge.runtime.sources import Frame, open_source
+from feredge.runtime.tracking import overlaps
 
 
 @pytest.mark.parametrize("scale_s", [1e-5, 1e-3, 0.1])
@@ -42,10 +46,12 @@ class Kept:
     draws = True
 
     def __init__(self, stop_after=None, source=None):
-        self.rows, self.stop_after, self.source = [], stop_after, source
+        self.rows, self.answers, self.stop_after, self.source = [], [], stop_after, source
 
-    def write(self, frame, faces, drawn):
-        self.rows.append((frame.index, faces.boxes_xyxy, faces.probabilities, drawn))
+    def write(self, answer):
+        self.answers.append(answer)
+        faces = answer.faces
+        self.rows.append((answer.frame.index, faces.boxes_xyxy, faces.probabilities, answer.drawn))
         if len(self.rows) == self.stop_after:
             self.source.stop()
 
@@ -100,3 +106,122 @@ def test_the_summary_counts_frames_faces_and_times(exported, detector_path, astr
     assert 0 < total_ms < elapsed_ms * 1.1
     assert "12 frames, 12 faces" in str(summary)
     source.close()
+
+
+@pytest.fixture
+def moving(astronaut, write_clip):
+    """A clip of two portraits, one that moves and one that leaves after two seconds."""
+    face, frames = cv2.resize(astronaut[0:240, 120:320], (150, 180)), []
+    for k in range(100):
+        frame = np.full((240, 480, 3), 110, np.uint8)
+        frame[20:200, 5 + k : 155 + k] = face
+        if k < 50:
+            frame[30:210, 320:470] = face[:, ::-1]
+        frames.append(frame)
+    return str(write_clip(frames))
+
+
+@pytest.fixture
+def tracked(exported, detector_path, moving):
+    """Run the moving clip with tracks; returns every answer and the pipeline."""
+
+    def call(at_once=1, reuse=None, **options):
+        kept, source = Kept(), open_source(moving)
+        kept.draws = options.pop("draws", False)
+        with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
+                open_detector(detector_path, threads=1) as finder:
+            used = engine if reuse is None else ReusingEngine(engine, reuse)
+            pipeline = Pipeline(source, finder, used, [kept], at_once=at_once, tracks=True,
+                                **options)
+            pipeline.run()
+        source.close()
+        return kept.answers, used
+
+    return call
+
+
+def test_tracks_are_the_same_with_frames_side_by_side(tracked):
+    (one, _), (several, _) = tracked(1), tracked(4)
+    assert len(one) == 100
+    for first, second in zip(one, several):
+        assert first.faces.track_ids.tolist() == second.faces.track_ids.tolist()
+        assert first.faces.label_ids.tolist() == second.faces.label_ids.tolist()
+        assert first.events == second.events
+        np.testing.assert_allclose(first.faces.probabilities, second.faces.probabilities, atol=1e-5)
+
+
+def test_persons_come_and_leave_once(tracked):
+    answers, _ = tracked()
+    events = [(k, event.kind) for k, answer in enumerate(answers) for event in answer.events]
+    assert [kind for _, kind in events] == ["enter", "enter", "exit"]
+    assert all(k < 10 for k, _ in events[:2]) and 75 <= events[2][0] <= 79
+    assert sorted(answers[30].faces.track_ids.tolist()) == [1, 2]
+    assert len(answers[60].faces) == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_tracks_carry_boxes_and_labels_between_searches(tracked, at_once):
+    (every, _), (third, _) = tracked(), tracked(at_once, detect_every=3)
+    assert [answer.searched for answer in third] == [k % 3 == 0 for k in range(100)]
+    assert all("detect" not in answer.times_s for answer in third if not answer.searched)
+    overlapping = 0
+    for expected, got in zip(every, third):
+        best = overlaps(expected.faces.boxes_xyxy, got.faces.boxes_xyxy)
+        overlapping += np.count_nonzero(best.max(axis=1, initial=0) >= 0.5)
+        assert got.faces.probabilities.shape == (len(got.faces), 8)
+    assert overlapping >= 0.95 * sum(len(answer.faces) for answer in every)
+    names = {(t, label) for answer in third[10:] for t, label in zip(
+        answer.faces.track_ids.tolist(), answer.faces.label_ids.tolist())}
+    assert len(names) == 2, "two persons, one label each"
+
+
+def test_carried_faces_that_left_the_frame_are_not_shown(exported, detector_path, write_clip):
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 4
+    with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
+        pipeline = Pipeline(open_source(str(write_clip(frames))), found, engine, [], tracks=True)
+        for k in range(3):
+            box = np.array([[10.0 - 20 * k, 10, 30 - 20 * k, 30]])
+            pipeline.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
+        answer = Answer(Frame(3, frames[0], "x", 0.5), searched=False)
+        pipeline.track(answer, pipeline.tracker)
+    assert len(answer.faces) == 0
+
+
+def test_a_face_that_stands_still_is_classified_once(tracked):
+    answers, engine = tracked(reuse=6.0)
+    assert 0.5 * engine.asked < engine.reused < engine.asked
+    plain, _ = tracked()
+    for first, second in zip(plain, answers):
+        assert first.faces.label_ids.tolist() == second.faces.label_ids.tolist()
+
+
+def test_faces_are_blurred_beyond_recognition(tracked, exported, detector_path):
+    answers, _ = tracked(draws=True, blur=True, max_faces=1)
+    with open_detector(detector_path) as finder:
+        for answer in answers[::9]:
+            assert len(answer.found) >= 1
+            assert len(finder.detect(answer.drawn)) == 0
+            assert len(finder.detect(answer.frame.frame_bgr)) >= 1
+
+
+def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
+    exported, detector_path, moving
+):
+    class Blinking:
+        """A detector that sees nothing in every fifth frame."""
+
+        def __init__(self, detector):
+            self.detector, self.calls = detector, 0
+
+        def detect(self, frame_bgr):
+            self.calls += 1
+            return Faces.empty() if self.calls % 5 == 0 else self.detector.detect(frame_bgr)
+
+    kept, source = Kept(), open_source(moving)
+    with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
+        Pipeline(source, Blinking(found), engine, [kept], tracks=True, blur=True).run()
+        missed = [answer for answer in kept.answers[6:] if len(answer.found) == 0]
+        assert len(missed) >= 15
+        for answer in missed[::3]:
+            assert len(answer.faces) == 0 and len(found.detect(answer.frame.frame_bgr)) >= 1
+            assert len(found.detect(answer.drawn)) == 0

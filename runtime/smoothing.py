@@ -1,0 +1,93 @@
+"""Smoothing: one steady answer a person, from answers that jitter from frame to frame.
+
+A network answers a face that is moved by a pixel a little differently; where two classes are close,
+the label flickers. The logarithms of a track's probabilities run through an exponential filter,
+which is a weighted geometric mean: it weighs evidence, and a class has to be ruled out only once.
+Time counts in seconds: the weight of an answer is the time that it stands for, so that the filter
+is the same at every frame rate, and exact when frames come irregularly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from feredge.runtime.faces import Array, Faces
+from feredge.runtime.tracking import CONFIRM_S, LOST_S
+
+# Chosen by benchmarks/tracks.py: flips fall below a fifth, a true change waits less than 0.3 s.
+TIME_CONSTANT_S = 0.2
+LEAD = 1.5  # the label changes at once to a class that is so many times as probable,
+LEAD_S = 0.3  # or to one that leads by less for so long
+# Certainty has no meaning beyond this, and must not take long to overcome.
+LEAST_PROBABILITY = 0.03
+
+
+@dataclass
+class Smoothed:
+    """One track's answer: sums of weighted logarithms and of the weights, and the label shown."""
+
+    logarithms: Array
+    weight: float
+    time_s: float
+    label_id: int
+    behind_s: float = 0.0
+
+    @property
+    def probabilities(self) -> Array:
+        """The weighted geometric mean, `(classes,)`, of sum 1."""
+        means = np.exp(self.logarithms / self.weight)
+        return np.asarray(means / means.sum(), np.float32)
+
+    def add(self, logarithms: Array, time_s: float, constant_s: float) -> None:
+        """Take an answer that stands for the time since the one before it."""
+        seconds = max(time_s - self.time_s, 0.0)
+        kept = float(np.exp(-seconds / constant_s))
+        self.logarithms = kept * self.logarithms + (1 - kept) * logarithms
+        self.weight = kept * self.weight + 1 - kept
+        self.time_s = time_s
+        self.decide(seconds)
+
+    def decide(self, seconds: float) -> None:
+        """Change the label if another class leads clearly, or for long."""
+        probabilities = self.probabilities
+        best = int(probabilities.argmax())
+        self.behind_s = 0.0 if best == self.label_id else self.behind_s + seconds
+        clearly = probabilities[best] >= LEAD * probabilities[self.label_id]
+        if best != self.label_id and (clearly or self.behind_s >= LEAD_S):
+            self.label_id, self.behind_s = best, 0.0
+
+
+class Smoother:
+    """Keeps an answer a track, for as long as the tracker may find it again."""
+
+    def __init__(self, constant_s: float = TIME_CONSTANT_S) -> None:
+        self.constant_s = constant_s
+        self.answers: dict[int, Smoothed] = {}
+
+    def update(self, faces: Faces, time_s: float) -> Faces:
+        """Return the faces with smoothed probabilities and steady labels.
+
+        Faces without a track stay as they are. Those that are carried between two detections come
+        with the last answer, which holds until there is a new one.
+        """
+        probabilities, label_ids = faces.probabilities.copy(), faces.label_ids.copy()
+        for row, track_id in enumerate(faces.track_ids.tolist()):
+            if track_id >= 0:
+                answer = self.answer(track_id, faces.probabilities[row], time_s)
+                probabilities[row], label_ids[row] = answer.probabilities, answer.label_id
+        self.answers = {track_id: answer for track_id, answer in self.answers.items()
+                        if time_s - answer.time_s <= LOST_S}
+        return replace(faces, probabilities=probabilities, label_ids=label_ids)
+
+    def answer(self, track_id: int, probabilities: Array, time_s: float) -> Smoothed:
+        """Add a track's new probabilities to its answer; the first stands for its confirmation."""
+        logarithms = np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))
+        if track_id in self.answers:
+            self.answers[track_id].add(logarithms, time_s, self.constant_s)
+        else:
+            weight = 1 - float(np.exp(-CONFIRM_S / self.constant_s))
+            best = int(probabilities.argmax())
+            self.answers[track_id] = Smoothed(weight * logarithms, weight, time_s, best)
+        return self.answers[track_id]
