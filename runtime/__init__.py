@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feredge.runtime.engines import Engine, open_engine
-from feredge.runtime.errors import FeredgeError
-from feredge.runtime.faces import Faces
-from feredge.runtime.spec import ModelSpec
+from feredge.runtime.environment import keep_to_ourselves
+
+keep_to_ourselves()  # every room comes by here before it loads onnxruntime
+
+from feredge.runtime.engines import Engine, open_engine  # noqa: E402
+from feredge.runtime.errors import FeredgeError  # noqa: E402
+from feredge.runtime.faces import Faces  # noqa: E402
+from feredge.runtime.spec import ModelSpec  # noqa: E402
 
 if TYPE_CHECKING:
     from feredge.runtime.detector import open_detector

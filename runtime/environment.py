@@ -32,6 +32,15 @@ def quiet_opencv() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+def keep_to_ourselves() -> None:
+    """Keep onnxruntime from telling Microsoft of its sessions, and from making up a device id.
+
+    Official builds do both on Linux, too, from 1.32 on (their Privacy.md); it must be said before
+    onnxruntime is loaded. Who wants to tell sets the variable to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def hasten_ffmpeg() -> None:
     """Let FFmpeg look at 3 frames, not at 20, to tell a stream's rate before it hands any out.
 

@@ -1,4 +1,7 @@
+import os
 import platform
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -22,6 +25,16 @@ def engine(request, exported):
 def test_an_engine_knows_its_spec(engine):
     assert engine.spec.labels == CLASSES
     assert engine.spec.input.side == 96 and engine.spec.variant == "w50-96"
+
+
+def test_onnxruntime_tells_nobody_and_makes_up_no_device_id(exported, tmp_path):
+    said = ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY")  # with which it keeps quiet by itself
+    environment = {key: value for key, value in os.environ.items() if key not in said}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = ("from feredge.runtime import open_engine\n"
+            f"open_engine({str(exported / 'manet.onnx')!r}).close()")
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_classify_is_crop_then_infer(engine, astronaut):
