@@ -20,9 +20,10 @@ from feredge.runtime.command import (
     positive,
     run_command,
     seconds,
+    secret,
 )
 from feredge.runtime.environment import has_screen, quiet_opencv
-from feredge.runtime.errors import EngineError, FeredgeError, UsageError
+from feredge.runtime.errors import EngineError, FeredgeError, UsageError, require
 
 if TYPE_CHECKING:
     from feredge.runtime.engines import Engine
@@ -69,6 +70,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
     add_detector_arguments(parser)
     add_track_arguments(parser)
+    add_page_arguments(parser)
     return parser
 
 
@@ -83,6 +85,15 @@ def add_track_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--reuse", type=difference, metavar="T",
                        help="a face keeps its answer while its grey thumbnail differs by less "
                             "than T of 255 on average (default: off)")
+
+
+def add_page_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the live page."""
+    group = parser.add_argument_group("live page (extra: serve)")
+    group.add_argument("--serve", nargs="?", const="", metavar="HOST:PORT",
+                       help="show it all in a browser (127.0.0.1:8080), with /metrics and /healthz")
+    group.add_argument("--token", metavar="SECRET",
+                       help="what other machines must know to look; @FILE reads it from a file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,6 +131,8 @@ def run(options: argparse.Namespace) -> int:
             source, detector, reusing(engine, options.reuse), outputs, options.max_faces, at_once,
             tracks=tracks, detect_every=options.detect_every, blur=options.blur,
         )
+        if options.serve is not None:
+            outputs.append(opened_page(options, pipeline, stack))
         code = work(pipeline, source, options.max_silence)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
@@ -132,12 +145,15 @@ def check_privacy(options: argparse.Namespace) -> None:
     """Refuse what would show what must not be shown.
 
     Raises:
-        UsageError: pictures with --no-images, or frames that are not searched with --blur.
+        UsageError: pictures with --no-images, frames that are not searched with --blur, or a token
+            for nothing.
     """
     shown = "--output" if options.output else "--display" if options.display else None
     if options.no_images and shown:
         raise UsageError(f"{shown} shows images and --no-images lets none out: leave out one of "
                          "them, or hide faces with --blur")
+    if options.token is not None and options.serve is None:
+        raise UsageError("--token belongs to --serve")
     if options.blur and options.detect_every > 1:
         raise UsageError("--blur needs every frame searched: a face that comes into view between "
                          "two searches would be shown; leave out --detect-every")
@@ -226,7 +242,8 @@ def asked_for(
         yield TrackSummary(options.summary, labels)
     if options.output:
         yield outputs.open_annotated(options.output, source)
-    to_file = (options.jsonl or options.csv or options.summary or options.output or options.json)
+    to_file = (options.jsonl or options.csv or options.summary or options.output or options.json
+               or options.serve is not None)
     by_default = has_screen() and not to_file and not options.no_images
     if options.display or (options.display is None and by_default):
         yield outputs.Window(source, wait=source.is_pictures)
@@ -234,6 +251,21 @@ def asked_for(
         yield outputs.Text(labels)
     if to_file and sys.stderr.isatty():
         yield outputs.Progress(source.expected)
+
+
+def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStack) -> Output:
+    """Open the live page, and say where it is."""
+    require("aiohttp", "serve")
+    require("prometheus_client", "serve")
+    from feredge.runtime.live_page import Address, LivePage, facts_of
+
+    token = None if options.token is None else secret(options.token)
+    address = Address.parsed(options.serve, token)
+    labels = pipeline.engine.spec.labels
+    page = LivePage(address, labels, facts_of(pipeline), pictures=not options.no_images)
+    stack.callback(page.close)
+    print(f"{PROGRAM}: live page: {address}", file=sys.stderr)
+    return page
 
 
 def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int:

@@ -122,8 +122,7 @@ class Pipeline:
         self.smoother = Smoother() if tracks else None
         self.blur = blur
         self.searched = cycle([True] + [False] * (detect_every - 1))
-        draws = any(output.draws for output in outputs)
-        self.annotator = Annotator(engine.spec.labels) if draws else None
+        self.annotator = Annotator(engine.spec.labels)
         self.times = {name: Latencies() for name in STAGES}
         self.frames = self.dropped = self.faces = 0
         self.started_s = time.perf_counter()
@@ -175,9 +174,9 @@ class Pipeline:
         if self.tracker is not None:
             with answer.timed("track"):
                 self.track(answer, self.tracker)
-        if self.annotator is not None:
+        if any(output.draws for output in self.outputs):
             with answer.timed("draw"):
-                answer.drawn = self.draw(answer, self.annotator)
+                answer.drawn = self.draw(answer)
         self.write(answer)
 
     def track(self, answer: Answer, tracker: Tracker) -> None:
@@ -191,7 +190,7 @@ class Pipeline:
         if self.smoother is not None:
             answer.faces = self.smoother.update(answer.faces, time_s)
 
-    def draw(self, answer: Answer, annotator: Annotator) -> Array:
+    def draw(self, answer: Answer) -> Array:
         """Draw the faces; blurred are also those that are not shown, or were missed just now."""
         frame_bgr = answer.frame.frame_bgr
         if self.blur:
@@ -200,7 +199,7 @@ class Pipeline:
                 hidden.append(self.tracker.predict(answer.frame.time_s, unseen=True))
             boxes_xyxy = np.concatenate([faces.boxes_xyxy for faces in hidden])
             frame_bgr = pixelated(frame_bgr, boxes_xyxy)
-        return annotator.draw(frame_bgr, answer.faces)
+        return self.annotator.draw(frame_bgr, answer.faces)
 
     def write(self, answer: Answer) -> None:
         """Hand one frame to the outputs and count it."""

@@ -25,11 +25,12 @@ def chromium():
 
 
 def console(page, screenshot=None, *more):
-    """Open a page; return the lines of its console."""
+    """Open a page, a file or an address; return the lines of its console."""
+    address = page if isinstance(page, str) else page.as_uri()
     wanted = [f"--screenshot={screenshot}"] if screenshot else ["--dump-dom"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         done = subprocess.run(
-            [chromium(), *QUIET, f"--user-data-dir={profile}", *wanted, *more, page.as_uri()],
+            [chromium(), *QUIET, f"--user-data-dir={profile}", *wanted, *more, address],
             capture_output=True, text=True, timeout=200, check=True,
         )
     return re.findall(r"CONSOLE(?:\(|:)\d+\)?\] (.*)", done.stderr)

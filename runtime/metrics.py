@@ -1,0 +1,57 @@
+"""The pipeline's numbers as Prometheus reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+TOTALS = {"frames": "Frames worked on.", "dropped": "Frames that a newer one overtook.",
+          "faces": "Faces classified."}
+
+
+class Numbers:
+    """A collector of one moment's state: the totals, stages and sources of the live page."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric, base units as Prometheus asks for: seconds."""
+        totals = self.state["totals"]
+        for name, text in TOTALS.items():
+            yield CounterMetricFamily(f"feredge_{name}", text, value=totals[name])
+        yield GaugeMetricFamily("feredge_faces_in_view", "Faces in the newest frame.",
+                                value=len(self.state["faces"]))
+        if self.state.get("age_ms") is not None:
+            yield GaugeMetricFamily("feredge_frame_age_seconds", "Age of the newest frame.",
+                                    value=self.state["age_ms"] / 1e3)
+        stages = GaugeMetricFamily("feredge_stage_seconds", "Median time of a stage.",
+                                   labels=["stage"])
+        for stage, times in self.state["stages"].items():
+            stages.add_metric([stage], times["median_ms"] / 1e3)
+        yield stages
+        yield from self.sources()
+
+    def sources(self) -> Iterator[Metric]:
+        """Yield what is told of every source."""
+        up = GaugeMetricFamily("feredge_source_up", "1 while it delivers.", labels=["source"])
+        silent = GaugeMetricFamily("feredge_source_silent_seconds", "Time since its last frame.",
+                                   labels=["source"])
+        again = CounterMetricFamily("feredge_source_reconnects", "How often it came back.",
+                                    labels=["source"])
+        for source in self.state["sources"]:
+            up.add_metric([source["source"]], float(source["state"] == "delivering"))
+            silent.add_metric([source["source"]], source["silent_s"])
+            again.add_metric([source["source"]], source["reconnects"])
+        yield from (up, silent, again)
+
+
+def exposition(state: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the text that a scrape gets, and its content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Numbers(state))
+    return generate_latest(registry), CONTENT_TYPE_LATEST
