@@ -242,9 +242,9 @@ class LivePage:
         while not self.ended.is_set():
             if shown.answer is not None:
                 jpeg = await shown.jpeg()
-                age_ms = shown.answer.frame.age_ms
+                captured_s = shown.answer.frame.captured_s  # on this machine's monotonic clock
                 head = (f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
-                        f"X-Age-Ms: {'' if age_ms is None else round(age_ms, 1)}\r\n\r\n")
+                        f"X-Captured-S: {captured_s}\r\n\r\n")
                 part = head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
                 await asyncio.wait_for(response.write(part), PATIENCE_S)
             shown = await self.next_after(shown)
