@@ -1,6 +1,6 @@
 """A network camera for measurements: JPEG pictures over HTTP, at a rate or as fast as they go.
 
-Usage: `python -m feredge.benchmarks.cameras PORT FRAMES_PER_S WIDTH`; 0 frames a second is no limit.
+Usage: `python -m feredge.benchmarks.cameras PORT FRAMES_PER_S WIDTH`; 0 frames/s is no limit.
 
 It is run as a process of its own, so that what is measured does not share its interpreter.
 """

@@ -213,9 +213,31 @@ def machine(results: Results) -> str:
             f"{packages}.")
 
 
+def tracks(results: Results) -> str:
+    """Return the table of what tracks bring and cost."""
+    measured = results["tracks"]
+    flips, delay, fewer = (measured[name] for name in ("flips", "added_delay_s", "detect_every"))
+    rows = ["| with | gain | cost |", "| --- | --- | --- |"]
+    rows.append(
+        f"| smoothing | {flips['shown']['flips_per_minute']:.1f} label flips a track-minute "
+        f"instead of {flips['raw']['flips_per_minute']:.0f} | a true change is shown "
+        f"{delay['median']:.2f} s later (90 %: {delay['p90']:.2f} s, at most "
+        f"{delay['largest']:.2f} s) |")
+    rows.append(
+        f"| `--detect-every {fewer['every']}` | {fewer['ratio']:.1f} times the frames/s "
+        f"| {fewer['boxes_met']:.1%} of the boxes (IoU 0.5), {fewer['same_label']:.1%} of their "
+        "labels |")
+    for clip, name in (("still", "faces that keep still"), ("jittered", "faces that jitter")):
+        row = next(row for row in measured["reuse"][clip] if row["threshold"] == 4)
+        rows.append(f"| `--reuse 4`, {name} | {row['saved']:.0%} of the classifications saved "
+                    f"| {row['same_shown_label']:.1%} of the labels are the same |")
+    return "\n".join(rows)
+
+
 SECTIONS: dict[str, Callable[[Results], str]] = {
     section.__name__: section
-    for section in (accuracy, latency, networks, peers, quantizers, runtime, kernel, plans, machine)
+    for section in (accuracy, latency, networks, peers, quantizers, runtime, tracks, kernel, plans,
+                    machine)
 }
 
 

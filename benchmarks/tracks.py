@@ -39,7 +39,7 @@ from feredge.runtime.sources import open_source
 from feredge.runtime.tracking import overlaps
 
 STEADY_CLIPS, STEADY_S = 12, 10.0  # 48 faces, 8 minutes
-CHANGE_CLIPS, CHANGE_S = 12, 3.0  # 48 changes, each in the middle of six seconds
+CHANGE_CLIPS, CHANGE_S = 24, 3.0  # 96 changes, each in the middle of six seconds
 SURE = 0.8  # a change counts where the network gives most frames before, and after, one label
 DETECT_EVERY, ROUNDS = 3, 9
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
