@@ -79,8 +79,8 @@ bench: $(VENV)/dev
 	$(BIN)/fer-eval --csv $(DATA)/photos/labels.csv --detect --engine build/bench/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/photos.json
 	$(BIN)/fer-bench --engine build/bench/full.onnx --engine build/bench/full.int8.onnx \
-		--checkpoint build/bench/full.pth --baseline $(RIVALS),torch-compile --batch 1,8 \
-		--duration 2 --peak --profile \
+		--checkpoint build/bench/full.pth --baseline $(RIVALS),torch-compile \
+		--batch 1,2,4,8,16 --duration 1.5 --peak --profile \
 		--json $(RESULTS)/latency-full-width.json --plot $(RESULTS)/latency-full-width.svg
 	$(BIN)/fer-bench --engine build/bench/manet.onnx --engine build/bench/manet.int8.onnx \
 		--baseline $(RIVALS) --duration 1.5 --peak --profile \
@@ -89,6 +89,12 @@ bench: $(VENV)/dev
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/startup.json
 	$(RUN).pipeline --engine build/bench/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/pipeline.json
+	cd build/bench && cp ../../tests/export/tiny_network.py . && ../../$(BIN)/fer-export \
+		--model tiny_network:tiny --random-weights --target onnx
+	$(RUN).page --engine build/bench/manet.int8.onnx --soak-engine build/bench/tiny.onnx \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/page.json
+	$(RUN).tracks --engine build/bench/manet.int8.onnx --faces $(DATA)/ferplus-valid \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/tracks.json
 	$(RUN).networks $(DATA)/ferplus-calibration --json $(RESULTS)/networks.json
 	$(RUN).readme $(RESULTS) README.md
 

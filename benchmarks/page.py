@@ -26,6 +26,7 @@ import numpy as np
 
 from feredge.benchmarks.cameras import camera_on
 from feredge.benchmarks.records import write_results
+from feredge.runtime.detector_weights import detector_path
 
 RATE, SECONDS, SETTLING = 25, 20, 50
 CAMERAS, ROWS, POLL_S = 10, 20, 0.2
@@ -148,16 +149,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--engine", required=True, type=Path)
     parser.add_argument("--soak-engine", required=True, type=Path)
-    parser.add_argument("--detector", required=True)
+    parser.add_argument("--detector", help="a YuNet-format ONNX file (default: as fer-run's)")
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    ages = ages_ms(options.engine, options.detector)
+    detector = str(detector_path(options.detector))
+    ages = ages_ms(options.engine, detector)
     median_ms, p95_ms = np.percentile(ages, [50, 95])
     print(f"age of a frame at a viewer, {RATE} frames/s: {median_ms:.0f} ms, 95th percentile "
           f"{p95_ms:.0f} ms, of {len(ages)}")
     start_s = time.monotonic()
-    rows = soak(options.soak_engine, options.detector, options.frames)
+    rows = soak(options.soak_engine, detector, options.frames)
     seconds = time.monotonic() - start_s
     for row in rows:
         print(f"{row['frames']:.0f} frames: {row['resident_mb']:.1f} MB, {row['threads']:.0f} "

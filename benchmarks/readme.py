@@ -109,8 +109,9 @@ def latency(results: Results) -> str:
 
 def runtime(results: Results) -> str:
     """Return what the runtime costs: overhead, memory, installation, faces found."""
-    pipeline, install, photos, reconnect = (
-        results[name] for name in ("pipeline", "install", "photos", "reconnect"))
+    pipeline, install, photos, reconnect, page = (
+        results[name] for name in ("pipeline", "install", "photos", "reconnect", "page"))
+    settled, last = page["soak"][1], page["soak"][-1]  # the first is warm-up
     seconds = pipeline["seconds"]
     return "\n".join([
         "| what | measured |",
@@ -124,6 +125,12 @@ def runtime(results: Results) -> str:
         f"| an RTSP camera was on again before its first frame, median (95th percentile) of "
         f"{len(reconnect['seconds'])} restarts | {reconnect['median_s']:.2f} "
         f"({reconnect['p95_s']:.2f}) s |",
+        f"| age of a frame when a viewer of the live page has it, {page['frames_per_s']} frames/s, "
+        f"median (95th percentile) | {page['age_median_ms']:.0f} ({page['age_p95_ms']:.0f}) ms |",
+        f"| left running, live page and a viewer, a camera that goes away ten times: after "
+        f"{settled['frames']:,} and {last['frames']:,} frames | "
+        + ", ".join(f"{row['resident_mb']:.0f} MB, {row['threads']} threads, {row['files']} files"
+                    for row in (settled, last)) + " |",
         f"| photos in which a face is found | {photos['faces']} of {photos['pictures']} |",
         f"| photos labelled as people did | {photos['engines'][0]['scores']['right']} of "
         f"{photos['pictures']} |",

@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,19 @@ def encoded(picture_bgr: Array) -> bytes:
     return content.tobytes()
 
 
+async def sent(request: web.Request, response: web.StreamResponse, content: bytes) -> bool:
+    """Send a part to a viewer; False if it is gone, or has read nothing for too long."""
+    try:
+        await asyncio.wait_for(response.write(content), PATIENCE_S)
+    except ConnectionError:
+        return False
+    except (TimeoutError, asyncio.TimeoutError):  # two until Python 3.11
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    return True
+
+
 class LivePage:
     """An output that browsers look at.
 
@@ -155,6 +169,7 @@ class LivePage:
         settings = {"labels": labels, "colours": COLOURS, "pictures": pictures}
         self.page = PAGE.read_text(encoding="utf-8").replace("{settings}", json.dumps(settings))
         self.shown = Shown(None)
+        self.viewers = 0  # of the picture
         self.loop = asyncio.new_event_loop()
         self.arrival = asyncio.Event()
         self.ended = asyncio.Event()
@@ -238,6 +253,15 @@ class LivePage:
             **HEADERS, "Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"})
         await response.prepare(request)
         await response.write(f"--{BOUNDARY}\r\n".encode())
+        self.viewers += 1
+        try:
+            await self.send_frames(request, response)
+        finally:
+            self.viewers -= 1
+        return response
+
+    async def send_frames(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Send the newest frame, again and again, until the viewer or the page is gone."""
         shown = self.shown
         while not self.ended.is_set():
             if shown.answer is not None:
@@ -246,18 +270,15 @@ class LivePage:
                 head = (f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
                         f"X-Captured-S: {captured_s}\r\n\r\n")
                 part = head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
-                await asyncio.wait_for(response.write(part), PATIENCE_S)
+                if not await sent(request, response, part):
+                    return
             shown = await self.next_after(shown)
-        return response
 
     async def next_after(self, shown: Shown, most_s: float | None = None) -> Shown:
         """Wait until another answer is shown, at most `most_s` seconds."""
         if self.shown is shown:
-            with_limit = asyncio.wait_for(self.arrival.wait(), most_s)
-            try:
-                await with_limit
-            except (TimeoutError, asyncio.TimeoutError):  # two until Python 3.11
-                pass
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self.arrival.wait(), most_s)
         return self.shown
 
     async def get_events(self, request: web.Request) -> web.StreamResponse:
@@ -267,14 +288,16 @@ class LivePage:
         shown = self.shown
         while not self.ended.is_set():
             line = f"data: {json.dumps(self.state(shown))}\n\n"
-            await asyncio.wait_for(response.write(line.encode()), PATIENCE_S)
+            if not await sent(request, response, line.encode()):
+                break
             await asyncio.sleep(EVENTS_S)
             shown = await self.next_after(shown, most_s=1.0)
         return response
 
     def state(self, shown: Shown) -> dict[str, Any]:
         """Return what the page draws: faces as in the JSON lines, stages, sources."""
-        state: dict[str, Any] = {"time_s": time.monotonic(), "faces": [], **self.facts()}
+        state: dict[str, Any] = {"time_s": time.monotonic(), "viewers": self.viewers, "faces": [],
+                                 **self.facts()}
         if shown.answer is not None:
             frame, faces = shown.answer.frame, shown.answer.faces
             state |= {"frame": frame.index, "age_ms": frame.age_ms, "source": frame.source}

@@ -26,6 +26,8 @@ class Numbers:
             yield CounterMetricFamily(f"feredge_{name}", text, value=totals[name])
         yield GaugeMetricFamily("feredge_faces_in_view", "Faces in the newest frame.",
                                 value=len(self.state["faces"]))
+        yield GaugeMetricFamily("feredge_viewers", "Browsers that look at the picture.",
+                                value=self.state["viewers"])
         if self.state.get("age_ms") is not None:
             yield GaugeMetricFamily("feredge_frame_age_seconds", "Age of the newest frame.",
                                     value=self.state["age_ms"] / 1e3)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from feredge.runtime import live_page
 from feredge.runtime.answer import Answer
 from feredge.runtime.command import secret
 from feredge.runtime.errors import OutputError, UsageError
@@ -225,6 +226,20 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
     assert not page.thread.is_alive()
     for viewer in deaf:
         viewer.close()
+
+
+def test_a_viewer_that_reads_nothing_for_long_is_left(serve, astronaut, monkeypatch):
+    monkeypatch.setattr(live_page, "PATIENCE_S", 0.2)
+    page = serve()
+    with socket.create_connection(("127.0.0.1", page.address.port)) as viewer:
+        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        looked = False
+        deadline = time.monotonic() + 60
+        while page.viewers or not looked:
+            assert time.monotonic() < deadline
+            looked = looked or page.viewers > 0
+            page.write(answer(1, astronaut))
+            time.sleep(0.01)
 
 
 def test_the_page_is_small_and_needs_nothing_from_elsewhere():
