@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     crops = common(pictures_in_folders(options.crops.resolve()))
     request = {"engine": str(options.engine.resolve()),
                "detector": str(detector_path(options.detector).resolve())}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for peer in PEERS:
         python = installed(peer, options.venvs.resolve(), options.repository.resolve())
         # A crop is taken whole: another detector would answer the same, after minutes.
