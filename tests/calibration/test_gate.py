@@ -134,7 +134,8 @@ class Network:
 
     def clipped(self, *keys):
         """The ranges, far too small for some tensors."""
-        small = {key: {"max": tuple(0.02 * bound for bound in self.ranges.values[key]["max"])}
+        method = self.ranges.method
+        small = {key: {method: tuple(0.02 * bound for bound in self.ranges.values[key][method])}
                  for key in keys}
         return replace(self.ranges, values={**self.ranges.values, **small})
 

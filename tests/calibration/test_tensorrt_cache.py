@@ -94,7 +94,7 @@ def test_the_parsed_network_gives_the_tensors_of_the_onnx_graph(network, ranges,
     convs = quantised_convs(graph, ("*.cbam.*", "fc_1", "fc_2"))
     expected = {}
     for key, value in keyed_values(graph, convs).items():
-        expected[value.name] = max(map(abs, ranges.values[key]["max"]))
+        expected[value.name] = max(map(abs, ranges.values[key][ranges.method]))
     found = tensor_extremes(network, ranges)
     assert {name: found[name] for name in expected} == expected
     cuts = {value.name: source_of(value).name for node in graph for value in node.outputs
