@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from feredge.runtime.errors import OutputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on files
 
 
 class staged:
@@ -30,12 +33,20 @@ class staged:
             raise OutputError(f"{self.output} cannot be written: {error.strerror}") from error
         return Path(self.folder.name)
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Move the files into place after success, and remove the folder after all."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *rest: object
+    ) -> None:
+        """Move the files into place after success, and remove the folder after all.
+
+        Raises:
+            OutputError: the disk was full.
+        """
         with self.folder:
             if kind is None:
                 for file in sorted(Path(self.folder.name).iterdir()):
                     os.replace(file, self.output / file.name)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise OutputError(f"{self.output} cannot be written: {error.strerror}") from error
 
 
 def described_files(folder: Path) -> dict[str, dict[str, Any]]:

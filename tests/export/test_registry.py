@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,17 @@ def test_weights_are_bundled_named_or_random(own, line, tmp_path, capfd):
     assert "--checkpoint: not allowed with argument --random-weights" in capfd.readouterr().err
     assert ("--random-weights, --backbone-from belong to --model"
             in line("--onnx", "a.onnx", "--random-weights", "--backbone-from", "b.pth"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(own, tmp_path):
+    own(EXAMPLE.read_text(), "tiny_network")
+    script = ("import resource, signal, sys\n"
+              "from feredge.export.fer_export import main\n"
+              "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+              "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+              "sys.exit(main(['--model', 'tiny_network:tiny', '--random-weights', '--target', "
+              "'onnx', '--output', 'out']))")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "error: out cannot be written: File too large" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").iterdir())
