@@ -15,6 +15,7 @@ from feredge.benchmarks import readme as generator
 from feredge.export import fer_export
 from feredge.export.models.registry import WEIGHTS
 from feredge.runtime import fer_run
+from feredge.runtime.detector_weights import URL
 from feredge.runtime.pictures import find_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ def workplace(own, tmp_path, monkeypatch, astronaut, detector_path, faces_48px, 
     """A folder with what the README's commands name, and a detector in the cache."""
     cache = tmp_path / "cache" / "feredge"
     cache.mkdir(parents=True)
-    shutil.copy(detector_path, cache / "face_detection_yunet_2023mar.onnx")
+    shutil.copy(detector_path, cache / URL.rpartition("/")[2])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "album").mkdir()
     for path in ("people.jpg", "album/a.jpg", "album/b.png"):

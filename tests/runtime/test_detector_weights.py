@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from feredge.runtime import detector_weights
-from feredge.runtime.detector_weights import detector_path, download
+from feredge.runtime.detector_weights import detector_path as chosen_path
+from feredge.runtime.detector_weights import download
 from feredge.runtime.errors import EngineError
 
 
@@ -36,12 +37,19 @@ def test_the_default_is_fetched_once_and_checked(server, tmp_path, monkeypatch, 
     monkeypatch.setattr(detector_weights, "SHA256", hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(detector_weights, "BUNDLED", tmp_path / "not_there.onnx")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = detector_path()
+    path = chosen_path()
     assert path.read_bytes() == content and path.is_relative_to(tmp_path / "cache")
     assert "fetching" in capsys.readouterr().err
     (folder / "face.onnx").unlink()
-    assert detector_path() == path
+    assert chosen_path() == path
     assert [file.name for file in path.parent.iterdir()] == ["face.onnx"]
+
+
+def test_the_default_is_the_detector_that_everything_is_measured_with(detector_path):
+    content = detector_path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == detector_weights.SHA256
+    assert len(content) == detector_weights.SIZE_BYTES
+    assert detector_weights.URL.endswith("/" + detector_path.name)
 
 
 def test_another_file_under_the_address_is_refused_and_not_kept(server, tmp_path):
@@ -62,7 +70,7 @@ def test_a_bundled_detector_becomes_the_default(tmp_path, monkeypatch):
     bundled = tmp_path / "face_detector.onnx"
     bundled.write_bytes(b"x")
     monkeypatch.setattr(detector_weights, "BUNDLED", bundled)
-    assert detector_path() == bundled
+    assert chosen_path() == bundled
     other = tmp_path / "other.onnx"
     other.write_bytes(b"y")
-    assert detector_path(other) == other
+    assert chosen_path(other) == other
