@@ -30,6 +30,8 @@ OPENING_S = 15.0
 FAILED_READS, FAILED_READ_S = 10, 0.02  # a broken frame is one failed read, a lost source many
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0  # a source that returns is noticed within a second
 WATCH_S = 0.1
+NOT_BGR = ("delivers frames of shape {}, expected (height, width, 3), BGR: let the pipeline end in "
+           "videoconvert ! video/x-raw,format=BGR ! appsink")
 # A call that hangs keeps its device or connection. Where this many do, one more would hang, too:
 # the next is made when one of them has returned.
 MOST_HANGING = 3
@@ -255,6 +257,9 @@ class Reader(threading.Thread):
                 failed += 1
                 self.wait(FAILED_READ_S)
                 continue
+            if frame_bgr.shape[2:] != (3,):
+                self.live.lose(self, NOT_BGR.format(frame_bgr.shape))
+                return False
             failed = 0
             self.hangs_from_s = time.monotonic() + STALL_S
             self.live.arrive(self, frame_bgr)
@@ -281,10 +286,19 @@ def back_off() -> Iterator[float]:
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-def first_capture(open_capture: Callable[[], Any], retry_s: float | None) -> Any:
+def first_capture(
+    name: str, open_capture: Callable[[], Any], retry_s: float | None, hint: str = ""
+) -> Any:
     """Open a source for the first time; None where that fails and is to be tried again.
 
-    A thread does it, so that meanwhile this one sees its signals.
+    A thread does it, so that meanwhile this one sees its signals, and goes on where that one hangs:
+    OpenCV 4.6 waits for ever for a pipeline that lacks an element.
+
+    Args:
+        name: what an error calls the source.
+        open_capture: see `Live`.
+        retry_s: see `Live`.
+        hint: ends the error of a source that gives no answer.
 
     Raises:
         SourceError: it fails, and `retry_s` does not say to try again.
@@ -297,8 +311,12 @@ def first_capture(open_capture: Callable[[], Any], retry_s: float | None) -> Any
         except BaseException as error:
             opened.set_exception(error)
 
-    threading.Thread(target=open_it, name="open", daemon=True).start()
+    thread = threading.Thread(target=open_it, name="open", daemon=True)
+    thread.start()
+    thread.join(OPENING_S)
     try:
+        if not opened.done():
+            raise SourceError(f"{name} does not open within {OPENING_S:.0f} s{hint}")
         return opened.result()
     except SourceError:
         if not retry_s:

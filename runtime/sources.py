@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -178,7 +179,8 @@ def open_gstreamer(where: str, retry_s: float | None = None) -> Live:
     pipeline = where.removeprefix(GSTREAMER)
     if where.startswith(CSI):
         pipeline = csi_pipeline(where)
-    return open_live(where, partial(gstreamer_capture, where, pipeline), retry_s)
+    name, hint = without_passwords(where), launch_hint(pipeline)
+    return open_live(name, partial(gstreamer_capture, name, pipeline, hint), retry_s, hint)
 
 
 def csi_pipeline(where: str) -> str:
@@ -193,28 +195,43 @@ def csi_pipeline(where: str) -> str:
     return CSI_PIPELINE.format(number)
 
 
+def launch_hint(pipeline: str) -> str:
+    """Return how to see why a pipeline does not start, as a shell takes it."""
+    words = without_passwords(pipeline).split()
+    return f"; try it with: {shlex.join(['gst-launch-1.0', *words])}"
+
+
+def without_passwords(where: str) -> str:
+    """Return a URL or a pipeline for logs and results, where passwords do not belong."""
+    where = re.sub("//[^/]*@", "//", where)
+    # Of GStreamer's sources: user-pw, proxy-pw, passphrase.
+    return re.sub(r"""(-pw|passphrase)(\s*=\s*)("[^"]*"|'[^']*'|\S+)""", r"\1\2***", where)
+
+
 def open_url(url: str, retry_s: float | None = None) -> Video | Live:
     """Open a stream, or a video file behind a URL.
 
     Raises:
         SourceError: nothing answers there, or nothing that can be decoded.
     """
-    name = re.sub("//[^/]*@", "//", url)  # passwords belong neither into logs nor into results
+    name = without_passwords(url)
     hasten_ffmpeg()
     open_capture = partial(url_capture, name, url)
-    capture = first_capture(open_capture, retry_s)
+    capture = first_capture(name, open_capture, retry_s)
     if capture is not None and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
         return Video(name, capture)
     return Live(name, open_capture, retry_s, capture)
 
 
-def open_live(name: str, open_capture: Callable[[], Any], retry_s: float | None) -> Live:
-    """Open what is known to be live.
+def open_live(
+    name: str, open_capture: Callable[[], Any], retry_s: float | None, hint: str = ""
+) -> Live:
+    """Open what is known to be live; see `first_capture`.
 
     Raises:
         SourceError: it cannot be opened, and `retry_s` does not say to try again.
     """
-    return Live(name, open_capture, retry_s, first_capture(open_capture, retry_s))
+    return Live(name, open_capture, retry_s, first_capture(name, open_capture, retry_s, hint))
 
 
 def camera_capture(number: int) -> Any:
@@ -231,7 +248,7 @@ def camera_capture(number: int) -> Any:
     return capture
 
 
-def gstreamer_capture(name: str, pipeline: str) -> Any:
+def gstreamer_capture(name: str, pipeline: str, hint: str) -> Any:
     """Return a pipeline's capture.
 
     Raises:
@@ -239,7 +256,7 @@ def gstreamer_capture(name: str, pipeline: str) -> Any:
     """
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not capture.isOpened():
-        raise SourceError(f"{name} does not start; try it with: gst-launch-1.0 {pipeline}")
+        raise SourceError(f"{name} does not start{hint}")
     return capture
 
 

@@ -96,6 +96,14 @@ def test_without_patience_a_source_that_stops_is_an_error(opened):
         list(opened(lambda: delivering(3), retry_s=0).frames())
 
 
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 4)], ids=["grey", "NV12", "BGRx"])
+def test_frames_that_are_not_bgr_are_an_error_that_says_so(opened, shape):
+    capture = FakeCapture(lambda: (True, np.zeros(shape, np.uint8)))
+    with pytest.raises(SourceError, match=r"camera 7: delivers frames of shape .*format=BGR"):
+        next(opened(lambda: capture).frames())
+    eventually(lambda: capture.released)
+
+
 @pytest.mark.parametrize("retry_s", [None, 0])
 def test_a_source_that_opens_but_never_delivers_is_an_error_at_once(opened, retry_s):
     with pytest.raises(SourceError, match="camera 7: delivers no frame"):

@@ -1,10 +1,12 @@
+import shlex
+import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime import sources
+from feredge.runtime import live, sources
 from feredge.runtime.errors import SourceError
 from feredge.runtime.sources import Pictures, Video, open_camera, open_source
 
@@ -110,6 +112,31 @@ def test_a_csi_camera_is_the_pipeline_of_its_sensor(asked):
     assert backend == cv2.CAP_GSTREAMER
     with pytest.raises(SourceError, match="expected csi: and the sensor's number"):
         open_source("csi:front")
+
+
+def test_a_pipeline_that_hangs_when_it_is_opened_is_an_error_with_what_to_try(asked, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(live, "OPENING_S", 0.1)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *_: released.wait(60))
+    with pytest.raises(SourceError, match="csi:0 does not open within 0 s; try it with: ") as error:
+        open_source("csi:0")
+    released.set()
+    _, command = str(error.value).split("try it with: ")
+    words = shlex.split(command)  # in a shell, brackets need quotes
+    assert words[:3] == ["gst-launch-1.0", "nvarguscamerasrc", "sensor-id=0"]
+    assert "video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1" in words
+
+
+@pytest.mark.parametrize("secret", [
+    "location=rtsp://admin:hush@cam/live", "location=rtsp://cam/live user-pw=hush",
+    "location=rtsp://cam/live user-id=admin user-pw = 'hush hush'",
+    "uri=srt://cam:1?passphrase=hush", 'uri=srt://cam:1 passphrase="hush"',
+])
+def test_a_pipelines_password_is_in_no_error(asked, secret):
+    with pytest.raises(SourceError, match="does not start") as error:
+        open_source(f"gst:somesrc {secret} ! appsink")
+    assert "hush" not in str(error.value) and "//cam" in str(error.value)
+    assert asked[0][0] == f"somesrc {secret} ! appsink"
 
 
 def test_an_address_where_nothing_answers_is_an_error():
