@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +35,12 @@ class SplitEngine:
 
     def __init__(self, engine: Engine, samples: Samples) -> None:
         self.engine, self.spec, self.samples = engine, engine.spec, samples
+
+    def classify_frames(
+        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
+    ) -> list[Array]:
+        """Classify the faces of a clip's frame, alone in its list: `(n, classes)`."""
+        return [self.classify(frames_bgr[0], boxes_xyxy[0])]
 
     def classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
         """Classify the faces of a frame, `(n, classes)`."""
@@ -73,12 +79,12 @@ class TimedPipeline(Pipeline):
 
     samples: Samples
 
-    def step(self, frame: Frame) -> None:
+    def step(self, frames: list[Frame]) -> None:
         """Work on one frame."""
         with timed(self.samples, "end to end"):
-            super().step(frame)
-        if frame.age_ms is not None:
-            self.samples.setdefault("age", []).append(frame.age_ms / 1e3)
+            super().step(frames)
+        if (age_ms := frames[0].age_ms) is not None:
+            self.samples.setdefault("age", []).append(age_ms / 1e3)
 
 
 class PacedCapture:

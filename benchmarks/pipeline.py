@@ -108,7 +108,7 @@ def in_turn_s(
 class Looped:
     """A source that repeats a clip, opened anew each time, and reads the memory as it goes."""
 
-    live = stopped = False
+    live = stopped = is_pictures = False
 
     def __init__(self, clip: Path) -> None:
         self.clip = clip

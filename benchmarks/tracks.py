@@ -81,8 +81,8 @@ def kept(clip: Path, detector: Detector, engine: Engine, **options: Any) -> Kept
     """Run a clip with tracks but without smoothing, and keep what it says."""
     source, output = open_source(str(clip)), Kept([], [])
     at_once = 1 if isinstance(engine, ReusingEngine) else cores()
-    pipeline = Pipeline(source, detector, engine, [output], at_once=at_once, tracks=True, **options)
-    pipeline.smoother = None
+    pipeline = Pipeline(source, detector, engine, [output], at_once=at_once, tracks=True,
+                        smooth=False, **options)
     pipeline.run()
     source.close()
     return output

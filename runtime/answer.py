@@ -14,7 +14,7 @@ from feredge.runtime.tracking import Event
 
 @dataclass
 class Answer:
-    """What became of one frame, and the seconds of each stage.
+    """What became of one frame, the seconds of each stage, and how old it was after that.
 
     `found` is all that the detector found, where the frame was `searched`; `faces` are those that
     are shown; `events` tell who came and went. `drawn` is None unless some output `draws`.
@@ -27,6 +27,7 @@ class Answer:
     events: Sequence[Event] = ()
     drawn: Array | None = None
     times_s: dict[str, float] = field(default_factory=dict)
+    ages_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -34,3 +35,5 @@ class Answer:
         start_s = time.perf_counter()
         yield
         self.times_s[stage] = time.perf_counter() - start_s
+        if (age_ms := self.frame.age_ms) is not None:
+            self.ages_ms[stage] = age_ms

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feredge.runtime.engines import Engine
     from feredge.runtime.outputs import Output
     from feredge.runtime.pipeline import Pipeline
+    from feredge.runtime.several import Several
     from feredge.runtime.sources import Source
     from feredge.runtime.spec import ModelSpec
 
@@ -40,17 +41,19 @@ def arguments() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = new_parser(PROGRAM, __doc__)
     parser.add_argument("--engine", required=True, metavar="PATH", help="what fer-export wrote")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--source", metavar="WHERE",
-                        help="a picture, folder, video, URL, csi:N, or gst: and a pipeline")
-    source.add_argument("--camera", type=int, metavar="N", help="a USB or built-in camera")
+    parser.add_argument("--source", dest="sources", action="append", default=[], metavar="WHERE",
+                        help="a picture, folder, video, URL, csi:N, or gst: and a pipeline; given "
+                        "several times, videos and live sources side by side")
+    parser.add_argument("--camera", dest="sources", action="append", type=int, metavar="N",
+                        help="a USB or built-in camera; also several times")
     parser.add_argument("--retry", type=seconds, metavar="SECONDS",
                         help="try a live source again for so long, 0: not at all (default: for "
                         "ever, once it has delivered)")
     parser.add_argument("--max-silence", type=positive, metavar="SECONDS",
-                        help="end with exit code 2 when a live source delivers nothing for so long")
+                        help="end with exit code 2 when no live source delivers for so long")
     parser.add_argument("--output", metavar="PATH",
-                        help="annotated picture, folder or video, as the source is one")
+                        help="annotated picture, folder or video, as the source is one; of "
+                        "several sources a folder of videos")
     parser.add_argument("--jsonl", metavar="PATH", help="one JSON object a frame; - is stdout")
     parser.add_argument("--csv", metavar="PATH", help="one row a face; - is stdout")
     parser.add_argument("--summary", metavar="PATH",
@@ -159,7 +162,7 @@ def check_privacy(options: argparse.Namespace) -> None:
                          "two searches would be shown; leave out --detect-every")
 
 
-def has_tracks(options: argparse.Namespace, source: Source) -> bool:
+def has_tracks(options: argparse.Namespace, source: Source | Several) -> bool:
     """Tell whether persons are followed over time; pictures have none.
 
     Raises:
@@ -183,10 +186,11 @@ def reusing(engine: Engine, threshold: float | None) -> Engine:
     return engine if threshold is None else ReusingEngine(engine, threshold)
 
 
-def frames_at_once(options: argparse.Namespace, source: Source) -> int:
+def frames_at_once(options: argparse.Namespace, source: Source | Several) -> int:
     """Return how many frames to work on side by side.
 
-    One, where the source is live, a GPU takes part, or a frame needs the answers before it.
+    One, where the source is live or there are several, a GPU takes part, or a frame needs the
+    answers before it.
     """
     from feredge.runtime.cpu import cores
 
@@ -207,17 +211,24 @@ def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
                           "export it with --checkpoint, or time it with --allow-random-weights")
 
 
-def open_source(options: argparse.Namespace) -> Source:
-    """Open the camera or source that was asked for."""
-    from feredge.runtime import sources
+def open_source(options: argparse.Namespace) -> Source | Several:
+    """Open the cameras and sources that were asked for.
 
-    if options.camera is not None:
-        return sources.open_camera(options.camera, options.retry)
-    return sources.open_source(options.source, options.retry)
+    Raises:
+        UsageError: there is none.
+    """
+    from feredge.runtime.several import open_several
+    from feredge.runtime.sources import open_source
+
+    if not options.sources:
+        raise UsageError("what to look at is missing: pass --source or --camera")
+    if len(options.sources) > 1:
+        return open_several(options.sources, options.retry)
+    return open_source(options.sources[0], options.retry)
 
 
 def open_outputs(
-    options: argparse.Namespace, source: Source, labels: tuple[str, ...], stack: ExitStack
+    options: argparse.Namespace, source: Source | Several, labels: tuple[str, ...], stack: ExitStack
 ) -> list[Output]:
     """Open every output that was asked for, or a window, or else lines on the terminal."""
     opened: list[Output] = []
@@ -228,7 +239,7 @@ def open_outputs(
 
 
 def asked_for(
-    options: argparse.Namespace, source: Source, labels: tuple[str, ...]
+    options: argparse.Namespace, source: Source | Several, labels: tuple[str, ...]
 ) -> Iterator[Output]:
     """Open the outputs one by one, so that each is closed if the next one fails."""
     from feredge.runtime import outputs
@@ -246,7 +257,7 @@ def asked_for(
                or options.serve is not None)
     by_default = has_screen() and not to_file and not options.no_images
     if options.display or (options.display is None and by_default):
-        yield outputs.Window(source, wait=source.is_pictures)
+        yield outputs.Window(source)
     elif not to_file:
         yield outputs.Text(labels)
     if to_file and sys.stderr.isatty():
@@ -257,18 +268,19 @@ def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStac
     """Open the live page, and say where it is."""
     require("aiohttp", "serve")
     require("prometheus_client", "serve")
-    from feredge.runtime.live_page import Address, LivePage, facts_of
+    from feredge.runtime.live_page import Address, LivePage, facts_of, names_of
 
     token = None if options.token is None else secret(options.token)
     address = Address.parsed(options.serve, token)
     labels = pipeline.engine.spec.labels
-    page = LivePage(address, labels, facts_of(pipeline), pictures=not options.no_images)
+    page = LivePage(address, labels, facts_of(pipeline), pictures=not options.no_images,
+                    sources=names_of(pipeline.source))
     stack.callback(page.close)
     print(f"{PROGRAM}: live page: {address}", file=sys.stderr)
     return page
 
 
-def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int:
+def work(pipeline: Pipeline, source: Source | Several, max_silence_s: float | None) -> int:
     """Run to the end; what could not be read is named, and what was done before is kept."""
     code = 0
     try:
@@ -284,23 +296,24 @@ def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int
     return code or (EXIT_PARTLY if source.problems else 0)
 
 
-def watched(source: Source, max_silence_s: float | None) -> AbstractContextManager[None]:
-    """Watch a live source, if that was asked for."""
-    from feredge.runtime.live import Live
+def watched(source: Source | Several, max_silence_s: float | None) -> AbstractContextManager[None]:
+    """Watch the live sources, if that was asked for."""
+    from feredge.runtime.several import live_sources
     from feredge.runtime.watchdog import ended_by_silence
 
-    if max_silence_s is None or not isinstance(source, Live):
+    sources = live_sources(source)
+    if max_silence_s is None or not sources:
         return nullcontext()
-    return ended_by_silence(source, max_silence_s)
+    return ended_by_silence(sources, max_silence_s)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[list[Source]]:
+def stopped_by_signals() -> Iterator[list[Source | Several]]:
     """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on.
 
     Gives the list to put the source in; before there is one, they end the process at once.
     """
-    sources: list[Source] = []
+    sources: list[Source | Several] = []
 
     def stop(*_: object) -> None:
         if not sources:

@@ -26,10 +26,11 @@ from feredge.runtime.answer import Answer
 from feredge.runtime.draw import PALETTE_BGR
 from feredge.runtime.errors import OutputError
 from feredge.runtime.faces import Array
-from feredge.runtime.live import Live
 from feredge.runtime.metrics import exposition
 from feredge.runtime.outputs import face_record
 from feredge.runtime.pipeline import Pipeline
+from feredge.runtime.several import Several, live_sources
+from feredge.runtime.sources import Source
 
 PAGE = Path(__file__).with_name("live_page.html")
 BOUNDARY = "frame"
@@ -37,6 +38,7 @@ JPEG_QUALITY = 80
 EVENTS_S = 0.1  # between two updates of the numbers
 SILENT_S = 10.0  # without a frame: not healthy
 PATIENCE_S = 10.0  # with a viewer that reads nothing
+IN_VIEW_S = 2.0  # who was seen in a frame that is older may have left
 OPEN_PATHS = ("/healthz",)  # says nothing of what is seen
 HEADERS = {
     "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
@@ -103,15 +105,19 @@ class Address:
 
 
 def facts_of(pipeline: Pipeline) -> Facts:
-    """Return what tells a page the pipeline's totals and stages, and its live source's health."""
+    """Return what tells a page the pipeline's totals and stages, and its live sources' health."""
 
     def facts() -> dict[str, Any]:
         totals = pipeline.summary().to_dict()
-        source = pipeline.source
-        return {"stages": totals.pop("stages"), "totals": totals,
-                "sources": [asdict(source.health())] if isinstance(source, Live) else []}
+        health = [asdict(source.health()) for source in live_sources(pipeline.source)]
+        return {"stages": totals.pop("stages"), "totals": totals, "sources": health}
 
     return facts
+
+
+def names_of(source: Source | Several) -> tuple[str, ...]:
+    """Return the names of the sources that have a picture each; one source needs none."""
+    return tuple(one.name for one in source.sources) if isinstance(source, Several) else ()
 
 
 class Shown:
@@ -157,18 +163,24 @@ class LivePage:
         labels: the classes in order.
         facts: returns totals, stages and sources as they are now, called from any thread.
         pictures: False serves numbers alone.
+        sources: the names of several sources; each has its picture.
 
     Raises:
         OutputError: the address is taken, or is not this machine's.
     """
 
     def __init__(
-        self, address: Address, labels: tuple[str, ...], facts: Facts, pictures: bool = True
+        self, address: Address, labels: tuple[str, ...], facts: Facts, pictures: bool = True,
+        sources: tuple[str, ...] = (),
     ) -> None:
         self.address, self.labels, self.facts, self.draws = address, labels, facts, pictures
-        settings = {"labels": labels, "colours": COLOURS, "pictures": pictures}
-        self.page = PAGE.read_text(encoding="utf-8").replace("{settings}", json.dumps(settings))
-        self.shown = Shown(None)
+        self.sources = sources
+        settings = {"labels": labels, "colours": COLOURS, "pictures": pictures,
+                    "sources": sources or ("",)}
+        self.page = PAGE.read_text(encoding="utf-8").replace(
+            "{settings}", json.dumps(settings).replace("</", "<\\/"))
+        self.nothing = Shown(None)
+        self.shown: dict[str, Shown] = {}  # of each source; of one it is called ""
         self.viewers = 0  # of the picture
         self.loop = asyncio.new_event_loop()
         self.arrival = asyncio.Event()
@@ -189,7 +201,8 @@ class LivePage:
 
     def show(self, shown: Shown) -> None:
         """Wake all who wait for the next answer."""
-        self.shown = shown
+        assert shown.answer is not None
+        self.shown[shown.answer.frame.source if self.sources else ""] = shown
         self.arrival.set()
         self.arrival = asyncio.Event()
 
@@ -243,26 +256,31 @@ class LivePage:
         return web.Response(text=self.page, content_type="text/html", headers=HEADERS)
 
     async def get_stream(self, request: web.Request) -> web.StreamResponse:
-        """Send the annotated frames, as many as the viewer can take: MJPEG.
+        """Send a source's annotated frames, as many as the viewer can take: MJPEG.
 
         Browsers show a part when the next boundary arrives, so each is sent with its own behind it.
         """
         if not self.draws:
             raise web.HTTPNotFound(text="pictures are not served (--no-images)\n")
+        source = request.query.get("source", self.sources[0] if self.sources else "")
+        if source not in (self.sources or ("",)):
+            raise web.HTTPNotFound(text="there is no such source\n")
         response = web.StreamResponse(headers={
             **HEADERS, "Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"})
         await response.prepare(request)
         await response.write(f"--{BOUNDARY}\r\n".encode())
         self.viewers += 1
         try:
-            await self.send_frames(request, response)
+            await self.send_frames(request, response, source)
         finally:
             self.viewers -= 1
         return response
 
-    async def send_frames(self, request: web.Request, response: web.StreamResponse) -> None:
+    async def send_frames(
+        self, request: web.Request, response: web.StreamResponse, source: str
+    ) -> None:
         """Send the newest frame, again and again, until the viewer or the page is gone."""
-        shown = self.shown
+        shown = self.shown.get(source, self.nothing)
         while not self.ended.is_set():
             if shown.answer is not None:
                 jpeg = await shown.jpeg()
@@ -272,41 +290,38 @@ class LivePage:
                 part = head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
                 if not await sent(request, response, part):
                     return
-            shown = await self.next_after(shown)
-
-    async def next_after(self, shown: Shown, most_s: float | None = None) -> Shown:
-        """Wait until another answer is shown, at most `most_s` seconds."""
-        if self.shown is shown:
-            with suppress(TimeoutError, asyncio.TimeoutError):
-                await asyncio.wait_for(self.arrival.wait(), most_s)
-        return self.shown
+            while self.shown.get(source, self.nothing) is shown and not self.ended.is_set():
+                await self.arrival.wait()
+            shown = self.shown.get(source, self.nothing)
 
     async def get_events(self, request: web.Request) -> web.StreamResponse:
         """Send the numbers, ten times a second at most: server-sent events."""
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
-        shown = self.shown
         while not self.ended.is_set():
-            line = f"data: {json.dumps(self.state(shown))}\n\n"
+            line = f"data: {json.dumps(self.state())}\n\n"
             if not await sent(request, response, line.encode()):
                 break
             await asyncio.sleep(EVENTS_S)
-            shown = await self.next_after(shown, most_s=1.0)
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self.arrival.wait(), 1.0)
         return response
 
-    def state(self, shown: Shown) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return what the page draws: faces as in the JSON lines, stages, sources."""
-        state: dict[str, Any] = {"time_s": time.monotonic(), "viewers": self.viewers, "faces": [],
-                                 **self.facts()}
-        if shown.answer is not None:
-            frame, faces = shown.answer.frame, shown.answer.faces
-            state |= {"frame": frame.index, "age_ms": frame.age_ms, "source": frame.source}
-            state["faces"] = [face_record(faces, k, self.labels) for k in range(len(faces))]
-        return state
+        answers = [shown.answer for shown in self.shown.values() if shown.answer is not None]
+        ages_ms = {answer.frame.source: answer.frame.age_ms for answer in answers}
+        facts = self.facts()
+        sources = [{**source, "age_ms": ages_ms.get(source["source"])}
+                   for source in facts["sources"]]
+        return {"time_s": time.monotonic(), "viewers": self.viewers, **facts, "sources": sources,
+                "faces": [face_record(answer.faces, k, self.labels) for answer in answers
+                          if (answer.frame.age_ms or 0) < 1e3 * IN_VIEW_S
+                          for k in range(len(answer.faces))]}
 
     async def get_metrics(self, request: web.Request) -> web.Response:
         """Return the numbers as Prometheus reads them."""
-        content, kind = exposition(self.state(self.shown))
+        content, kind = exposition(self.state())
         return web.Response(body=content, headers={**HEADERS, "Content-Type": kind})
 
     async def get_health(self, request: web.Request) -> web.Response:

@@ -24,13 +24,10 @@ class Numbers:
         totals = self.state["totals"]
         for name, text in TOTALS.items():
             yield CounterMetricFamily(f"feredge_{name}", text, value=totals[name])
-        yield GaugeMetricFamily("feredge_faces_in_view", "Faces in the newest frame.",
+        yield GaugeMetricFamily("feredge_faces_in_view", "Faces in the newest frames.",
                                 value=len(self.state["faces"]))
         yield GaugeMetricFamily("feredge_viewers", "Browsers that look at the picture.",
                                 value=self.state["viewers"])
-        if self.state.get("age_ms") is not None:
-            yield GaugeMetricFamily("feredge_frame_age_seconds", "Age of the newest frame.",
-                                    value=self.state["age_ms"] / 1e3)
         stages = GaugeMetricFamily("feredge_stage_seconds", "Median time of a stage.",
                                    labels=["stage"])
         for stage, times in self.state["stages"].items():
@@ -45,11 +42,15 @@ class Numbers:
                                    labels=["source"])
         again = CounterMetricFamily("feredge_source_reconnects", "How often it came back.",
                                     labels=["source"])
+        age = GaugeMetricFamily("feredge_frame_age_seconds", "Age of the newest frame.",
+                                labels=["source"])
         for source in self.state["sources"]:
+            if source["age_ms"] is not None:
+                age.add_metric([source["source"]], source["age_ms"] / 1e3)
             up.add_metric([source["source"]], float(source["state"] == "delivering"))
             silent.add_metric([source["source"]], source["silent_s"])
             again.add_metric([source["source"]], source["reconnects"])
-        yield from (up, silent, again)
+        yield from (up, silent, again, age)
 
 
 def exposition(state: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from feredge.runtime.answer import Answer
 from feredge.runtime.errors import OutputError
 from feredge.runtime.faces import Array, Faces
 from feredge.runtime.pictures import SUFFIXES
+from feredge.runtime.several import Several
 from feredge.runtime.sources import Pictures, Source
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
@@ -64,6 +66,18 @@ def check_folder(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path} cannot be written: no permission in {path.parent}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
 
 
 def open_text(path: str) -> TextIO:
@@ -242,10 +256,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path, source_folder: Path) -> None:
         self.folder, self.source_folder = folder, source_folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+        make_folder(folder)
 
     def write(self, answer: Answer) -> None:
         """Write one picture under its own name."""
@@ -293,22 +304,46 @@ class VideoFile:
             os.replace(self.partial, self.path)
 
 
+class VideoFolder:
+    """A folder with one annotated video a source, named after it."""
+
+    draws = True
+
+    def __init__(self, folder: Path, several: Several) -> None:
+        self.files = {}
+        make_folder(folder)
+        for k, source in enumerate(several.sources):
+            name = re.sub(r"[^\w.-]+", "-", source.name).strip("-.")
+            self.files[source.name] = VideoFile(folder / f"{k}-{name[-60:]}.mp4", source.fps)
+
+    def write(self, answer: Answer) -> None:
+        """Add one frame to its source's video."""
+        self.files[answer.frame.source].write(answer)
+
+    def close(self) -> None:
+        """Finish every video."""
+        for file in self.files.values():
+            file.close()
+
+
 class Window:
-    """A window on this machine's screen."""
+    """A window on this machine's screen; of several sources each has its own."""
 
     draws = True
     TITLE = "feredge: q ends"
 
-    def __init__(self, source: Source, wait: bool) -> None:
-        self.source, self.wait_ms = source, 0 if wait else 1
+    def __init__(self, source: Source | Several) -> None:
+        self.source, self.wait_ms = source, 0 if source.is_pictures else 1
+        self.named = isinstance(source, Several)
 
     def write(self, answer: Answer) -> None:
         """Show one frame; pictures stay until a key is pressed."""
         assert answer.drawn is not None
         try:
-            cv2.imshow(self.TITLE, answer.drawn)
+            title = f"{self.TITLE} ({answer.frame.source})" if self.named else self.TITLE
+            cv2.imshow(title, answer.drawn)
             key = cv2.waitKey(self.wait_ms) & 0xFF
-            shown = cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) >= 1
+            shown = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
             raise OutputError("no window can be opened here: this cv2 has no display; use "
                               "--no-display with --output or --jsonl") from error
@@ -320,13 +355,19 @@ class Window:
         cv2.destroyAllWindows()
 
 
-def open_annotated(path: str, source: Source) -> Output:
+def open_annotated(path: str, source: Source | Several) -> Output:
     """Open what `--output` names: a picture, a folder or a video, as the source is one.
+
+    Of several sources, it is a folder of videos.
 
     Raises:
         OutputError: the suffix does not fit the source, or nothing can be written there.
     """
     target, suffix = Path(path), Path(path).suffix.lower()
+    if isinstance(source, Several):
+        if suffix in CODECS:
+            raise OutputError(f"--output {path}: several sources need a folder, of a video each")
+        return VideoFolder(target, source)
     if isinstance(source, Pictures):
         if source.is_folder:
             return PictureFolder(target, source.path)

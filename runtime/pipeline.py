@@ -1,4 +1,4 @@
-"""The pipeline: every frame of a source is searched, classified, tracked, drawn and written."""
+"""The pipeline: every frame of its sources is searched, classified, tracked, drawn, written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from functools import partial
+from itertools import count
 
 import numpy as np
 
@@ -17,9 +19,9 @@ from feredge.runtime.draw import Annotator, pixelated
 from feredge.runtime.engines import Engine
 from feredge.runtime.faces import Array, Faces
 from feredge.runtime.outputs import Output
-from feredge.runtime.smoothing import Smoother
+from feredge.runtime.several import Several
 from feredge.runtime.sources import Frame, Source
-from feredge.runtime.tracking import Tracker
+from feredge.runtime.stream import Stream
 
 STAGES = ("read", "detect", "classify", "track", "draw", "write")
 
@@ -35,13 +37,7 @@ def classify(
         engine: classifies them.
         max_faces: keep the best of them only.
     """
-    faces = detector.detect(frame_bgr)[:max_faces]
-    return classified(frame_bgr, faces, engine)
-
-
-def classified(frame_bgr: Array, faces: Faces, engine: Engine) -> Faces:
-    """Return the faces with their probabilities; those wholly outside the frame are dropped."""
-    faces = faces.within(frame_bgr.shape)
+    faces = detector.detect(frame_bgr)[:max_faces].within(frame_bgr.shape)
     return faces.classified(engine.classify(frame_bgr, faces.boxes_xyxy))
 
 
@@ -66,10 +62,15 @@ class Latencies:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Median and 95th percentile of one stage, milliseconds a frame that went through it."""
+    """Median and 95th percentile of one stage, milliseconds a frame that went through it.
+
+    `age_ms` is the median age of a live frame after it. The classification of several frames in one
+    batch counts whole for each of them.
+    """
 
     median_ms: float
     p95_ms: float
+    age_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,100 +105,111 @@ class Pipeline:
     A frame goes through two halves. `answer` searches and classifies it, by itself: `at_once`
     frames go through it side by side, each in one thread, since two networks that run one after
     the other never keep all cores busy. It needs an engine and a detector on the CPU, and it delays
-    a frame: a live source does better with one at a time. `follow` needs the frames before, so it
-    takes them in their order: tracking, smoothing, drawing, writing.
+    a frame: a live source does better with one at a time. Of several sources, the frames that are
+    there go through it together, and all of their faces are one batch. `follow` needs the frames
+    before, so it takes them in their order: tracking, smoothing, drawing, writing.
 
     With `detect_every` N both networks see every N-th frame only; in between the tracks carry their
     boxes and their last answers.
     """
 
     def __init__(
-        self, source: Source, detector: Detector, engine: Engine, outputs: Sequence[Output],
-        max_faces: int | None = None, at_once: int = 1, *, tracks: bool = False,
-        detect_every: int = 1, blur: bool = False,
+        self, source: Source | Several, detector: Detector, engine: Engine,
+        outputs: Sequence[Output], max_faces: int | None = None, at_once: int = 1, *,
+        tracks: bool = False, detect_every: int = 1, blur: bool = False, smooth: bool = True,
     ) -> None:
         self.source, self.detector, self.engine = source, detector, engine
         self.outputs, self.max_faces, self.at_once = outputs, max_faces, at_once
-        self.tracker = Tracker() if tracks else None
-        self.smoother = Smoother() if tracks else None
         self.blur = blur
-        self.searched = cycle([True] + [False] * (detect_every - 1))
+        self.new_stream = partial(Stream, tracks, tracks and smooth, detect_every, count(1))
+        self.streams: dict[str, Stream] = {}  # by source; pictures, which have no order, share one
         self.annotator = Annotator(engine.spec.labels)
         self.times = {name: Latencies() for name in STAGES}
-        self.frames = self.dropped = self.faces = 0
+        self.ages = {name: Latencies() for name in STAGES}
+        self.frames = self.faces = 0
         self.started_s = time.perf_counter()
 
     def run(self) -> None:
         """Work through the source until it ends or is stopped."""
-        frames = iter(self.source.frames())
+        rounds = rounds_of(self.source)
         if self.at_once > 1:
-            return self.run_side_by_side(frames)
-        while (frame := self.read(frames)) is not None:
-            self.step(frame)
+            return self.run_side_by_side(rounds)
+        while frames := self.read(rounds):
+            self.step(frames)
 
-    def run_side_by_side(self, frames: Iterator[Frame]) -> None:
+    def run_side_by_side(self, rounds: Iterator[list[Frame]]) -> None:
         """Keep `at_once` threads busy, and one more frame ready for each of them."""
-        waiting: deque[Future[Answer]] = deque()
+        waiting: deque[Future[list[Answer]]] = deque()
         with ThreadPoolExecutor(self.at_once, "frames") as threads:
-            while (frame := self.read(frames)) is not None:
-                waiting.append(threads.submit(self.answer, frame, next(self.searched)))
+            while frames := self.read(rounds):
+                waiting.append(threads.submit(self.answer, self.begun(frames)))
                 if len(waiting) > 2 * self.at_once:
                     self.follow(waiting.popleft().result())
             while waiting and not self.source.stopped:
                 self.follow(waiting.popleft().result())
             threads.shutdown(cancel_futures=True)
 
-    def read(self, frames: Iterator[Frame]) -> Frame | None:
-        """Take the next frame; None at the end."""
+    def read(self, rounds: Iterator[list[Frame]]) -> list[Frame]:
+        """Take the next frame, one a source at most; none at the end."""
         start_s = time.perf_counter()
-        frame = next(frames, None)
+        frames = next(rounds, [])
         self.times["read"].add(time.perf_counter() - start_s)
-        return frame
+        return frames
 
-    def step(self, frame: Frame) -> None:
-        """Take one frame through both halves."""
-        self.follow(self.answer(frame, next(self.searched)))
+    def step(self, frames: list[Frame]) -> None:
+        """Take frames of different sources through both halves."""
+        self.follow(self.answer(self.begun(frames)))
 
-    def answer(self, frame: Frame, searched: bool) -> Answer:
-        """Search and classify one frame, if it is its turn; several threads may do so at once."""
-        answer = Answer(frame, searched)
-        if searched:
+    def begun(self, frames: list[Frame]) -> list[Answer]:
+        """Return what the answers will be, once it is clear whose turn a search is."""
+        return [Answer(frame, next(self.stream(frame).searched)) for frame in frames]
+
+    def stream(self, frame: Frame) -> Stream:
+        """Return what is kept of a frame's source."""
+        name = "" if self.source.is_pictures else frame.source
+        if name not in self.streams:
+            self.streams[name] = self.new_stream()
+        return self.streams[name]
+
+    def answer(self, answers: list[Answer]) -> list[Answer]:
+        """Search and classify frames whose turn it is; several threads may do so at once."""
+        searched = [answer for answer in answers if answer.searched]
+        for answer in searched:
             with answer.timed("detect"):
-                answer.found = self.detector.detect(frame.frame_bgr)
-            with answer.timed("classify"):
-                best = answer.found[: self.max_faces]
-                answer.faces = classified(frame.frame_bgr, best, self.engine)
-        return answer
+                answer.found = self.detector.detect(answer.frame.frame_bgr)
+            best = answer.found[: self.max_faces]
+            answer.faces = best.within(answer.frame.frame_bgr.shape)
+        if searched:
+            self.classify(searched)
+        return answers
 
-    def follow(self, answer: Answer) -> None:
-        """Track, smooth, draw and write one frame, after those before it."""
-        if self.tracker is not None:
-            with answer.timed("track"):
-                self.track(answer, self.tracker)
-        if any(output.draws for output in self.outputs):
-            with answer.timed("draw"):
-                answer.drawn = self.draw(answer)
-        self.write(answer)
+    def classify(self, answers: list[Answer]) -> None:
+        """Classify the faces of all frames in one batch."""
+        with ExitStack() as timing:
+            for answer in answers:
+                timing.enter_context(answer.timed("classify"))
+            probabilities = self.engine.classify_frames(
+                [answer.frame.frame_bgr for answer in answers],
+                [answer.faces.boxes_xyxy for answer in answers],
+                [answer.frame.source for answer in answers],
+            )
+        for answer, rows in zip(answers, probabilities):
+            answer.faces = answer.faces.classified(rows)
 
-    def track(self, answer: Answer, tracker: Tracker) -> None:
-        """Tell who is who, or carry those of the last search on, and steady their answers."""
-        time_s = answer.frame.time_s
-        if answer.searched:
-            answer.faces = tracker.update(answer.faces, time_s)
-        else:
-            answer.faces = tracker.predict(time_s).within(answer.frame.frame_bgr.shape)
-        answer.events = tracker.events
-        if self.smoother is not None:
-            answer.faces = self.smoother.update(answer.faces, time_s)
+    def follow(self, answers: list[Answer]) -> None:
+        """Track, smooth, draw and write frames, after those before them."""
+        for answer in answers:
+            self.stream(answer.frame).track(answer)
+            if any(output.draws for output in self.outputs):
+                with answer.timed("draw"):
+                    answer.drawn = self.draw(answer)
+            self.write(answer)
 
     def draw(self, answer: Answer) -> Array:
-        """Draw the faces; blurred are also those that are not shown, or were missed just now."""
+        """Draw the faces; with `blur` nobody can be recognised."""
         frame_bgr = answer.frame.frame_bgr
         if self.blur:
-            hidden = [answer.found]
-            if self.tracker is not None:
-                hidden.append(self.tracker.predict(answer.frame.time_s, unseen=True))
-            boxes_xyxy = np.concatenate([faces.boxes_xyxy for faces in hidden])
+            boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))
             frame_bgr = pixelated(frame_bgr, boxes_xyxy)
         return self.annotator.draw(frame_bgr, answer.faces)
 
@@ -208,10 +220,11 @@ class Pipeline:
                 output.write(answer)
         for stage, seconds in answer.times_s.items():
             self.times[stage].add(seconds)
+        for stage, age_ms in answer.ages_ms.items():
+            self.ages[stage].add(age_ms / 1e3)
         self.frames += 1
         self.faces += len(answer.faces)
-        if self.source.live:  # its missing numbers are frames that were dropped
-            self.dropped = answer.frame.index + 1 - self.frames
+        self.stream(answer.frame).count(answer.frame.index, self.source.live)
 
     def summary(self) -> Summary:
         """Return the totals so far."""
@@ -220,6 +233,16 @@ class Pipeline:
         for name, times in self.times.items():
             median_ms, p95_ms = times.percentile_ms(50), times.percentile_ms(95)
             if median_ms is not None and p95_ms is not None:
-                stages[name] = StageTime(round(median_ms, 3), round(p95_ms, 3))
+                age_ms = self.ages[name].percentile_ms(50)
+                stages[name] = StageTime(round(median_ms, 3), round(p95_ms, 3),
+                                         None if age_ms is None else round(age_ms, 3))
         rate = round(self.frames / seconds, 2)
-        return Summary(self.frames, self.dropped, self.faces, round(seconds, 3), rate, stages)
+        dropped = sum(stream.dropped for stream in list(self.streams.values()))
+        return Summary(self.frames, dropped, self.faces, round(seconds, 3), rate, stages)
+
+
+def rounds_of(source: Source | Several) -> Iterator[list[Frame]]:
+    """Yield the frames that are worked on together: of one source one at a time."""
+    if isinstance(source, Several):
+        return source.rounds()
+    return ([frame] for frame in source.frames())

@@ -118,8 +118,10 @@ class PlanDetector(Detector):
         """Return the crop kernel that makes a canvas of a frame."""
         if (layout, shape) not in self.warps:
             kernels: Any = self.opened().kernels
+            if len(self.warps) >= MOST_SHAPES:
+                self.warps.clear()
             warp = WarpFaces(kernels, layout, RAW_BGR, shape, black=True)
-            self.warps = {(layout, shape): warp}
+            self.warps[layout, shape] = warp
         return self.warps[layout, shape]
 
     def output(self, name: str, shape: tuple[int, int]) -> Array:

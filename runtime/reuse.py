@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,7 +25,7 @@ class Known:
 
 
 class ReusingEngine(Engine):
-    """An engine that classifies only the faces that changed; its frames must come in order.
+    """An engine that classifies only the faces that changed; a source's frames come in order.
 
     A face is compared with the one in the last frame whose box it overlaps most, in grey at
     16x16 px, by the mean absolute difference on the 0 to 255 scale. It is compared with what that
@@ -38,39 +39,52 @@ class ReusingEngine(Engine):
     def __init__(self, engine: Engine, threshold: float) -> None:
         self.engine, self.spec, self.max_batch = engine, engine.spec, engine.max_batch
         self.threshold = threshold
-        self.known: list[Known] = []
+        self.known: dict[str, list[Known]] = {}  # of each source
         self.asked = self.reused = 0
 
-    def classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
-        """Classify the faces of a frame that changed; see `Engine.classify`."""
-        thumbnails = [thumbnail(frame_bgr, box) for box in boxes_xyxy]
-        kept = self.unchanged(boxes_xyxy, thumbnails)
-        new = [row for row in range(len(boxes_xyxy)) if row not in kept]
-        fresh = zip(new, self.engine.classify(frame_bgr, boxes_xyxy[new]))
-        answers = kept | {row: Known(boxes_xyxy[row], thumbnails[row], probabilities)
-                          for row, probabilities in fresh}
-        self.known = [answers[row] for row in range(len(boxes_xyxy))]
-        self.asked, self.reused = self.asked + len(boxes_xyxy), self.reused + len(kept)
-        found = [known.probabilities for known in self.known]
+    def classify_frames(
+        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
+    ) -> list[Array]:
+        """Classify the faces that changed; see `Engine.classify_frames`."""
+        thumbnails = [[thumbnail(frame_bgr, box) for box in boxes]
+                      for frame_bgr, boxes in zip(frames_bgr, boxes_xyxy)]
+        kept = [self.unchanged(self.known.get(source, []), boxes, looks)
+                for source, boxes, looks in zip(sources, boxes_xyxy, thumbnails)]
+        new = [[row for row in range(len(boxes)) if row not in known]
+               for boxes, known in zip(boxes_xyxy, kept)]
+        changed = [boxes[rows] for boxes, rows in zip(boxes_xyxy, new)]
+        fresh = self.engine.classify_frames(frames_bgr, changed, sources)
+        for k, source in enumerate(sources):
+            answers = kept[k] | {row: Known(boxes_xyxy[k][row], thumbnails[k][row], probabilities)
+                                 for row, probabilities in zip(new[k], fresh[k])}
+            self.known[source] = [answers[row] for row in range(len(boxes_xyxy[k]))]
+            self.asked, self.reused = self.asked + len(answers), self.reused + len(kept[k])
+        return [self.probabilities(source) for source in sources]
+
+    def probabilities(self, source: str) -> Array:
+        """Return the answers to a source's last frame, `(n, classes)`."""
+        found = [known.probabilities for known in self.known[source]]
         return np.array(found, np.float32).reshape(-1, len(self.spec.labels))
 
-    def unchanged(self, boxes_xyxy: Array, thumbnails: list[Array]) -> dict[int, Known]:
+    def unchanged(
+        self, faces: list[Known], boxes_xyxy: Array, thumbnails: list[Array]
+    ) -> dict[int, Known]:
         """Return what is known of the faces that look as they did, by their row, boxes renewed."""
-        before = np.array([known.box_xyxy for known in self.known]).reshape(-1, 4)
-        pairs = [(row, self.known[place]) for row, place in assigned(before, boxes_xyxy)]
+        before = np.array([known.box_xyxy for known in faces]).reshape(-1, 4)
+        pairs = [(row, faces[place]) for row, place in assigned(before, boxes_xyxy)]
         return {row: Known(boxes_xyxy[row], known.thumbnail, known.probabilities)
                 for row, known in pairs
                 if np.abs(thumbnails[row] - known.thumbnail).mean() < self.threshold}
 
-    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
-        return self.engine._classify(frame_bgr, boxes_xyxy)
+    def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
+        return self.engine._classify(parts)
 
     def _infer(self, crops: Array) -> Array:
         return self.engine._infer(crops)
 
     def close(self) -> None:
         """Forget the faces; the engine itself stays open."""
-        self.known = []
+        self.known.clear()
 
 
 def thumbnail(frame_bgr: Array, box_xyxy: Array) -> Array:

@@ -129,16 +129,18 @@ def open_camera(number: int, retry_s: float | None = None) -> Live:
     return open_live(f"camera {number}", partial(camera_capture, number), retry_s)
 
 
-def open_source(where: str, retry_s: float | None = None) -> Source:
+def open_source(where: str | int, retry_s: float | None = None) -> Source:
     """Open a picture, a folder of pictures, a video file, a URL, `csi:N` or `gst:` and a pipeline.
 
     Args:
-        where: what to open.
+        where: what to open; a number is a camera.
         retry_s: see `Live`; of no effect on files.
 
     Raises:
         SourceError: it is missing, empty, or neither picture nor video.
     """
+    if isinstance(where, int):
+        return open_camera(where, retry_s)
     if where.startswith((GSTREAMER, CSI)):
         return open_gstreamer(where, retry_s)
     if "://" in where:
@@ -217,6 +219,8 @@ def open_url(url: str, retry_s: float | None = None) -> Video | Live:
     name = without_passwords(url)
     hasten_ffmpeg()
     open_capture = partial(url_capture, name, url)
+    if retry_s and not url.startswith("http"):  # no file: it may be opened whenever it is there
+        return Live(name, open_capture, retry_s)
     capture = first_capture(name, open_capture, retry_s)
     if capture is not None and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
         return Video(name, capture)

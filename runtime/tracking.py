@@ -10,8 +10,9 @@ Time counts in seconds, not in frames: a live source drops frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
@@ -101,13 +102,16 @@ class Tracker:
     """Follows the faces of one source; its frames must come in order.
 
     `events` are those of the last update.
+
+    Args:
+        numbers: names persons; trackers of several sources share it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self.numbers = count(1) if numbers is None else numbers
         self.tracks: list[Track] = []
         self.events: list[Event] = []
         self.time_s: float | None = None
-        self.named = 0
 
     def update(self, faces: Faces, time_s: float) -> Faces:
         """Return the detected faces with their tracks' numbers, -1 while they may be a flicker."""
@@ -154,8 +158,7 @@ class Tracker:
         track = self.tracks[place]
         track.correct(face)
         if track.track_id < 0 and track.seen_s >= CONFIRM_S:
-            self.named += 1
-            track.track_id = self.named
+            track.track_id = next(self.numbers)
             self.events.append(Event("enter", track.track_id))
         return track
 

@@ -1,9 +1,9 @@
-"""A run ends when its source is silent for too long, whatever its reader hangs in."""
+"""A run ends when its sources are silent for too long, whatever their readers hang in."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from feredge.runtime.errors import SourceError
@@ -13,8 +13,8 @@ CHECK_S = 0.2
 
 
 @contextmanager
-def ended_by_silence(source: Live, most_s: float) -> Iterator[None]:
-    """Stop a source that has delivered nothing for `most_s` seconds.
+def ended_by_silence(sources: Sequence[Live], most_s: float) -> Iterator[None]:
+    """Stop sources of which none has delivered anything for `most_s` seconds.
 
     Raises:
         SourceError: on leaving, if that happened.
@@ -23,9 +23,11 @@ def ended_by_silence(source: Live, most_s: float) -> Iterator[None]:
 
     def watch() -> None:
         while not left.wait(CHECK_S):
-            if source.health().silent_s > most_s and not source.stopped:
+            silent_s = min(source.health().silent_s for source in sources)
+            if silent_s > most_s and not all(source.stopped for source in sources):
                 silent.set()
-                source.stop()
+                for source in sources:
+                    source.stop()
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     try:
@@ -33,4 +35,5 @@ def ended_by_silence(source: Live, most_s: float) -> Iterator[None]:
     finally:
         left.set()
     if silent.is_set():
-        raise SourceError(f"{source.name}: no frame for {most_s:g} s (--max-silence)")
+        names = ", ".join(source.name for source in sources)
+        raise SourceError(f"{names}: no frame for {most_s:g} s (--max-silence)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,35 @@ class Engine(Closing):
         Raises:
             ValueError: the frame is not `(h, w, 3)` uint8; a BoxError for a box without a crop.
         """
-        if frame_bgr.ndim != 3 or frame_bgr.shape[2] != 3 or frame_bgr.dtype != np.uint8:
-            found = f"{frame_bgr.shape} {frame_bgr.dtype}"
-            raise ValueError(f"a frame is (h, w, 3) uint8 in BGR order, got {found}")
-        return self.batched(lambda rows: self._classify(frame_bgr, boxes_xyxy[rows]), boxes_xyxy)
+        return self.classify_frames([frame_bgr], [boxes_xyxy], [""])[0]
+
+    def classify_frames(
+        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
+    ) -> list[Array]:
+        """Classify the faces of several frames, all in one batch.
+
+        Args:
+            frames_bgr: `(h, w, 3)` uint8 each; their sizes may differ.
+            boxes_xyxy: for each frame `(n, 4)`, pixel edges.
+            sources: where each frame is from; matters to an engine that remembers faces.
+
+        Returns:
+            For each frame `(n, classes)` float32 probabilities.
+
+        Raises:
+            ValueError: as `classify`.
+        """
+        for frame_bgr in frames_bgr:
+            check_frame(frame_bgr)
+        counts = [len(boxes) for boxes in boxes_xyxy]
+        of_frame = np.repeat(np.arange(len(counts)), counts)
+        boxes = np.concatenate([np.reshape(boxes, (-1, 4)) for boxes in boxes_xyxy])
+
+        def run(rows: slice) -> Array:
+            return self._classify([(frames_bgr[k], boxes[rows][of_frame[rows] == k])
+                                   for k in np.unique(of_frame[rows])])
+
+        return np.split(self.batched(run, boxes), np.cumsum(counts)[:-1])
 
     def infer(self, crops: Array) -> Array:
         """Classify faces that went through the crop already.
@@ -66,12 +91,23 @@ class Engine(Closing):
         return np.concatenate(parts) if parts else np.zeros((0, len(self.spec.labels)), np.float32)
 
     @abstractmethod
-    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
-        """Crop and infer 1 to `max_batch` faces."""
+    def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
+        """Crop and infer 1 to `max_batch` faces: those of one or more frames, each with boxes."""
 
     @abstractmethod
     def _infer(self, crops: Array) -> Array:
         """Infer 1 to `max_batch` crops."""
+
+
+def check_frame(frame_bgr: Array) -> None:
+    """Check that a frame is what OpenCV reads.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if frame_bgr.ndim != 3 or frame_bgr.shape[2] != 3 or frame_bgr.dtype != np.uint8:
+        found = f"{frame_bgr.shape} {frame_bgr.dtype}"
+        raise ValueError(f"a frame is (h, w, 3) uint8 in BGR order, got {found}")
 
 
 def open_engine(

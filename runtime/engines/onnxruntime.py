@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from feredge.runtime import cpu
 from feredge.runtime.engines import Engine
@@ -48,10 +51,11 @@ class OnnxEngine(Engine):
         check_signature(self.session, self.spec, path)
         cpu.warn_if_unfit(self.spec, path)
 
-    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
+    def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
         from feredge.runtime.preprocess.opencv import crop_faces
 
-        return self._infer(crop_faces(frame_bgr, boxes_xyxy, self.spec.input, self.spec.crop))
+        crops = [crop_faces(*part, self.spec.input, self.spec.crop) for part in parts]
+        return self._infer(np.concatenate(crops) if len(crops) > 1 else crops[0])
 
     def _infer(self, crops: Array) -> Array:
         probabilities: Array = self.session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0]

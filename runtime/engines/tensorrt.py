@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from feredge.runtime.gpu import Buffer, Gpu, Replay
 from feredge.runtime.preprocess.cuda import FrameLayout, WarpFaces, pack_faces, packed_bytes
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+MOST_LAYOUTS = 16  # of frames whose launch is kept ready: several cameras, no folder of pictures
 
 
 def say(message: str) -> None:
@@ -68,7 +71,8 @@ class TensorRTEngine(Engine):
         values = np.float16 if self.half else np.float32
         answers = np.float16 if session.is_half(OUTPUT_NAME) else np.float32
         self.crop_values = np.dtype(values)
-        self.crops = gpu.driver.mem_alloc(self.crop_values.itemsize * high[0] * 3 * side * side)
+        self.crop_bytes = self.crop_values.itemsize * 3 * side * side
+        self.crops = gpu.driver.mem_alloc(self.crop_bytes * high[0])
         self.packed = Buffer(gpu, (packed_bytes(high[0]),), np.uint8)
         self.answers = Buffer(gpu, (high[0], classes), answers)
         self.addresses = {INPUT_NAME: int(self.crops), OUTPUT_NAME: self.answers.device}
@@ -83,15 +87,14 @@ class TensorRTEngine(Engine):
             raise EngineError("this engine was closed")
         return self.gpu
 
-    def _classify(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
-        boxes = checked_boxes(boxes_xyxy, frame_bgr.shape)
-        side = self.spec.input.side
-        matrices, samples = crop_matrices(boxes, self.spec.crop, side)
+    def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
+        if len(parts) > 1:
+            return self.classify_together(parts)
+        ((frame_bgr, boxes_xyxy),) = parts
         gpu = self.opened()
         with gpu.active():
-            layout = gpu.shared_frame(frame_bgr)
-            pack_faces(self.packed.host, matrices, samples, (side, side), layout)
-            warp, bucket = self.warp(layout), self.bucket(len(boxes))
+            layout = self.pack(gpu, frame_bgr, boxes_xyxy)
+            warp, bucket = self.warp(layout), self.bucket(len(boxes_xyxy))
             context = self.context(bucket)
 
             def enqueue() -> None:
@@ -101,7 +104,33 @@ class TensorRTEngine(Engine):
                 self.finish(context, bucket)
 
             self.replay.run((bucket, layout, gpu.frame_address), enqueue)
-            return self.taken(len(boxes))
+            return self.taken(len(boxes_xyxy))
+
+    def classify_together(self, parts: Sequence[tuple[Array, Array]]) -> Array:
+        """Cut the faces of one frame after the other, and infer all of them at once.
+
+        What is launched differs from time to time, so that no graph is made of it.
+        """
+        gpu, cut = self.opened(), 0
+        with gpu.active():
+            for frame_bgr, boxes_xyxy in parts:
+                gpu.stream.synchronize()  # the launch before may still read what is packed
+                layout, count = self.pack(gpu, frame_bgr, boxes_xyxy), len(boxes_xyxy)
+                self.packed.upload(packed_bytes(count))
+                self.warp(layout).launch(gpu.frame_address, self.packed.device,
+                                         int(self.crops) + cut * self.crop_bytes, count, gpu.stream)
+                cut += count
+            bucket = self.bucket(cut)
+            self.finish(self.context(bucket), bucket)
+            return self.taken(cut)
+
+    def pack(self, gpu: Gpu, frame_bgr: Array, boxes_xyxy: Array) -> FrameLayout:
+        """Bring a frame to the GPU and write where its faces lie; returns how it lies there."""
+        boxes, side = checked_boxes(boxes_xyxy, frame_bgr.shape), self.spec.input.side
+        matrices, samples = crop_matrices(boxes, self.spec.crop, side)
+        layout = gpu.shared_frame(frame_bgr)
+        pack_faces(self.packed.host, matrices, samples, (side, side), layout)
+        return layout
 
     def _infer(self, crops: Array) -> Array:
         gpu = self.opened()
@@ -156,8 +185,10 @@ class TensorRTEngine(Engine):
     def warp(self, layout: FrameLayout) -> WarpFaces:
         """Return the crop kernel for frames of a layout."""
         if layout not in self.warps:
+            if len(self.warps) >= MOST_LAYOUTS:
+                self.warps.clear()
             kernels = self.opened().kernels
-            self.warps = {layout: WarpFaces(kernels, layout, self.spec.input, half=self.half)}
+            self.warps[layout] = WarpFaces(kernels, layout, self.spec.input, half=self.half)
         return self.warps[layout]
 
     def finish(self, context: Any, bucket: int) -> None:

@@ -117,3 +117,12 @@ def network_camera(astronaut: np.ndarray) -> Iterator[NetworkCamera]:
     camera.start()
     yield camera
     camera.stop()
+
+
+@pytest.fixture
+def cameras(astronaut: np.ndarray, network_camera: NetworkCamera) -> Iterator[list[NetworkCamera]]:
+    """Two cameras that are on, of different sizes."""
+    larger = NetworkCamera(jpeg(astronaut, 480, 360))
+    larger.start()
+    yield [network_camera, larger]
+    larger.stop()

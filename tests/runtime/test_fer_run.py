@@ -168,6 +168,10 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         (("--source", clip, "--no-images", "--output", tmp_path / "o.mp4"), "--no-images lets"),
         (("--source", clip, "--no-images", "--display"), "--display shows images"),
         (("--source", clip, "--blur", "--detect-every", 2), "every frame searched"),
+        ((), "pass --source or --camera"),
+        (("--source", clip, "--source", portrait), "put pictures into one folder"),
+        (("--source", clip, "--source", tmp_path / "text.mp4"), "neither a picture nor a video"),
+        (("--source", clip, "--camera", 97), "camera 97 is not there"),
     ]
     for arguments, said in cases:
         code, out, err = run(*arguments)

@@ -214,10 +214,10 @@ def test_the_watchdog_ends_a_source_that_hangs_and_no_other(opened, monkeypatch)
     released = threading.Event()
     source = opened(lambda: hanging(released))
     with pytest.raises(SourceError, match=r"camera 7: no frame for 0.3 s \(--max-silence\)"):
-        with ended_by_silence(source, 0.3):
+        with ended_by_silence([source], 0.3):
             list(source.frames())
     released.set()
-    with ended_by_silence(opened(lambda: FakeCapture(slowly)), 30) as none:
+    with ended_by_silence([opened(lambda: FakeCapture(slowly)), source], 30) as none:
         assert none is None
 
 

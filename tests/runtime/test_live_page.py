@@ -39,13 +39,13 @@ def facts(silent_s=0.1, state="delivering"):
     }
 
 
-def answer(index, picture=None):
+def answer(index, picture=None, source="camera <0>", age_s=0.0):
     """A frame with one tracked, happy face."""
     faces = Faces.detected(np.array([[10, 10, 50, 60]]), np.zeros((1, 5, 2)), np.array([0.9]))
     faces = faces.classified(np.array([[0.2, 0.8]], np.float32))
     faces.track_ids[:] = 3
     picture = np.full((120, 160, 3), index % 256, np.uint8) if picture is None else picture
-    found = Answer(Frame(index, picture, "camera <0>", index / 25, time.monotonic()))
+    found = Answer(Frame(index, picture, source, index / 25, time.monotonic() - age_s))
     found.faces, found.drawn = faces, picture
     return found
 
@@ -61,8 +61,9 @@ def serve():
     """Open live pages on free ports; they are closed after the test."""
     opened = []
 
-    def open_page(host="127.0.0.1", token=None, pictures=True, facts=facts):
-        opened.append(LivePage(Address(host, free_port(), token), LABELS, facts, pictures))
+    def open_page(host="127.0.0.1", token=None, pictures=True, facts=facts, sources=()):
+        address = Address(host, free_port(), token)
+        opened.append(LivePage(address, LABELS, facts, pictures, sources))
         return opened[-1]
 
     yield open_page
@@ -164,7 +165,21 @@ def test_events_carry_faces_stages_and_sources_even_without_frames(serve):
         line = response.readline().decode()
         state = json.loads(line.removeprefix("data: ")) if line.strip() else state
     assert state["faces"][0]["track"] == 3 and state["faces"][0]["label"] == "happiness"
-    assert state["age_ms"] >= 0 and state["totals"]["frames_per_s"] == 24.5
+    assert state["sources"][0]["age_ms"] >= 0 and state["totals"]["frames_per_s"] == 24.5
+
+
+def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
+    page = serve(sources=("camera 0", "</script>"))
+    assert '"sources": ["camera 0", "<\\/script>"]' in get(page, "/")[1]
+    page.write(answer(40, source="camera 0", age_s=60))
+    page.write(answer(80, source="</script>"))
+    assert next_jpeg(stream_of(page, "/stream?source=camera+0")) == 40
+    assert next_jpeg(stream_of(page, "/stream?source=%3C/script%3E")) == 80
+    assert next_jpeg(stream_of(page, "/stream")) == 40
+    assert get(page, "/stream?source=other")[0] == 404
+    line = stream_of(page, "/events").readline().decode()
+    faces = json.loads(line.removeprefix("data: "))["faces"]
+    assert len(faces) == 1, "who was seen a minute ago may have left"
 
 
 def test_prometheus_reads_totals_stages_and_sources(serve):
@@ -178,6 +193,8 @@ def test_prometheus_reads_totals_stages_and_sources(serve):
     assert found["feredge_stage_seconds"] == (pytest.approx(0.003), {"stage": "detect"})
     assert found["feredge_source_up"] == (1, {"source": "camera <0>"})
     assert found["feredge_source_reconnects_total"][0] == 1
+    age_s, of_source = found["feredge_frame_age_seconds"]
+    assert 0 < age_s < 60 and of_source == {"source": "camera <0>"}
 
 
 def test_health_fails_while_no_source_delivers(serve):

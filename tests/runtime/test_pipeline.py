@@ -179,11 +179,12 @@ def test_carried_faces_that_left_the_frame_are_not_shown(exported, detector_path
     frames = [np.zeros((64, 64, 3), np.uint8)] * 4
     with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
         pipeline = Pipeline(open_source(str(write_clip(frames))), found, engine, [], tracks=True)
+        stream = pipeline.new_stream()
         for k in range(3):
             box = np.array([[10.0 - 20 * k, 10, 30 - 20 * k, 30]])
-            pipeline.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
+            stream.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
         answer = Answer(Frame(3, frames[0], "x", 0.5), searched=False)
-        pipeline.track(answer, pipeline.tracker)
+        stream.track(answer)
     assert len(answer.faces) == 0
 
 

@@ -178,8 +178,8 @@ def test_real_faces_that_jitter_flip_at_least_five_times_less(
         output, source = Labels(), open_source(clip)
         with open_engine(exported / "manet.int8.onnx") as engine, \
                 open_detector(detector_path) as finder:
-            pipeline = Pipeline(source, finder, engine, [output], tracks=True)
-            pipeline.smoother = pipeline.smoother if smooth else None
+            pipeline = Pipeline(source, finder, engine, [output], tracks=True,
+                                smooth=smooth)
             pipeline.run()
         assert len(output.shown) > 130
         flips.append(np.count_nonzero(np.diff(output.shown)))

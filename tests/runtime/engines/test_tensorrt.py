@@ -96,6 +96,25 @@ def test_a_plan_answers_as_its_onnx_file(
     emulated_driver.emulate_integrated(1)
 
 
+@MEMORY
+def test_faces_of_several_cameras_are_one_batch(
+    plan, exported, astronaut, emulated_driver, integrated, monkeypatch
+):
+    emulated_driver.emulate_integrated(integrated)
+    frames = [astronaut, np.ascontiguousarray(astronaut[:301, 3:400]), astronaut[::-1].copy()]
+    with open_engine(exported / "manet.onnx") as onnx, open_engine(plan) as engine:
+        sizes, finish = [], engine.finish
+        monkeypatch.setattr(engine, "finish", lambda context, bucket: (
+            sizes.append(bucket), finish(context, bucket)))
+        for counts in ((2, 0, 3), (1, 6, 1), (0, 0, 0), (4, 4, 5)):
+            boxes = [several_boxes(count, count) * 0.7 for count in counts]
+            got = engine.classify_frames(frames, boxes, ["a", "b", "c"])
+            for frame, each, rows in zip(frames, boxes, got):
+                assert np.abs(rows - onnx.classify(frame, each)).max(initial=0) < 1e-3
+    assert sizes == [8, 8, 8, 8], "5 and 8 faces in one run each, 13 in two"
+    emulated_driver.emulate_integrated(1)
+
+
 def test_crops_are_inferred_as_by_the_onnx_file(plan, exported):
     crops = np.random.default_rng(0).random((11, 3, 96, 96), np.float32)
     with open_engine(exported / "manet.onnx") as onnx, open_engine(plan) as engine:

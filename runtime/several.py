@@ -1,0 +1,171 @@
+"""Several sources at once: each round has a frame of every source that has one ready."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from feredge.runtime.errors import SourceError, UsageError
+from feredge.runtime.frame import Frame
+from feredge.runtime.live import Live
+from feredge.runtime.sources import Source, Video, open_source
+
+logger = logging.getLogger(__name__)
+
+
+class Several:
+    """Videos, streams and cameras side by side; none waits for another.
+
+    A live source keeps only its newest frame; a video has one ready and loses none. A source that
+    ends or fails leaves the others alone.
+
+    Args:
+        sources: open, of different names.
+    """
+
+    is_pictures = False
+    live = True
+    expected = 0
+
+    def __init__(self, sources: Sequence[Video | Live]) -> None:
+        self.sources = list(sources)
+        self.changed = threading.Condition()  # its lock is re-entrant
+        self.stopped = False
+        self.feeds = [Feed(self, source) for source in self.sources]
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in sources that ended."""
+        return [problem for feed in self.feeds for problem in feed.problems()]
+
+    def rounds(self) -> Iterator[list[Frame]]:
+        """Yield the frames that are there, one a source at most, until all sources ended.
+
+        Raises:
+            SourceError: all of them failed.
+        """
+        for feed in self.feeds:
+            feed.start()
+        while frames := self.next_round():
+            yield frames
+        errors = [feed.error for feed in self.feeds if feed.error is not None]
+        if len(errors) == len(self.feeds) and not self.stopped:
+            self.feeds[0].error = None  # told by what is raised
+            raise errors[0]
+
+    def next_round(self) -> list[Frame]:
+        """Wait until a source has a frame, and take one of each that has; none at the end."""
+        with self.changed:
+            self.changed.wait_for(self.has_news)
+            if self.stopped:
+                return []
+            frames = [feed.ready for feed in self.feeds if feed.ready is not None]
+            for feed in self.feeds:
+                feed.ready = None
+            self.changed.notify_all()
+            return frames
+
+    def has_news(self) -> bool:
+        """Tell whether there is a frame, or will be none."""
+        return (self.stopped or any(feed.ready is not None for feed in self.feeds)
+                or all(feed.ended for feed in self.feeds))
+
+    def stop(self) -> None:
+        """End after the round that is being worked on; a signal handler may call it."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+        for source in self.sources:
+            source.stop()
+
+    def close(self) -> None:
+        """Stop, and close every source."""
+        self.stop()
+        for feed in self.feeds:
+            if feed.ident is not None:
+                feed.join(timeout=0.5)
+        for source in self.sources:
+            source.close()
+
+
+class Feed(threading.Thread):
+    """Takes one source's frames, and has the next, or the newest, ready for a round."""
+
+    def __init__(self, several: Several, source: Video | Live) -> None:
+        super().__init__(name=f"feed {source.name}", daemon=True)
+        self.several, self.source = several, source
+        self.ready: Frame | None = None
+        self.error: SourceError | None = None
+        self.ended = False
+
+    def run(self) -> None:
+        """Put one frame after the other where the rounds find it."""
+        try:
+            for frame in self.source.frames():
+                self.put(frame)
+        except SourceError as error:
+            self.error = error
+            logger.warning("%s; going on without it", error, extra={
+                "event": "given up", "source": self.source.name, "reason": str(error)})
+        finally:
+            with self.several.changed:
+                self.ended = True
+                self.several.changed.notify_all()
+
+    def put(self, frame: Frame) -> None:
+        """Leave a frame; a video's waits until the one before it was taken."""
+        several = self.several
+        with several.changed:
+            if not self.source.live:
+                several.changed.wait_for(lambda: self.ready is None or several.stopped)
+            self.ready = frame
+            several.changed.notify_all()
+
+    def problems(self) -> list[str]:
+        """Return what went wrong."""
+        return [*self.source.problems, *([str(self.error)] if self.error else [])]
+
+
+def live_sources(source: Source | Several) -> list[Live]:
+    """Return the live ones among a run's sources."""
+    sources = source.sources if isinstance(source, Several) else [source]
+    return [one for one in sources if isinstance(one, Live)]
+
+
+def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> Several:
+    """Open videos, streams and cameras, side by side.
+
+    Args:
+        wheres: see `open_source`.
+        retry_s: see `Live`.
+
+    Raises:
+        UsageError: one is given twice, or is pictures.
+        SourceError: one cannot be opened.
+    """
+    twice = [where for where, times in Counter(wheres).items() if times > 1]
+    if twice:
+        raise UsageError(f"source {twice[0]} is given twice")
+    with ThreadPoolExecutor(len(wheres)) as threads:
+        opening = list(threads.map(partial(tried, retry_s=retry_s), wheres))
+    sources = [source for source in opening if isinstance(source, Video | Live)]
+    if len(sources) == len(opening):
+        return Several(sources)
+    for source in sources:
+        source.close()
+    failed = next(found for found in opening if not isinstance(found, Video | Live))
+    if isinstance(failed, SourceError):
+        raise failed
+    raise UsageError("several sources are videos, streams or cameras: put pictures into one folder")
+
+
+def tried(where: str | int, retry_s: float | None) -> Source | SourceError:
+    """Open a source, or return why not: the others have to be closed then."""
+    try:
+        return open_source(where, retry_s)
+    except SourceError as error:
+        return error
