@@ -21,7 +21,7 @@ from feredge.runtime.live import DEFAULT_FPS, Live
 from feredge.runtime.outputs import JsonLines, Output, VideoFile
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.sources import Frame, Source, Video, open_source
+from feredge.runtime.sources import Frame, Video, open_source
 
 Samples = dict[str, list[float]]
 WARM_UP_FRAMES = 5
@@ -159,7 +159,7 @@ def offline(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     """Work through every frame as fast as it goes."""
     source = opened(clip)
     try:
-        with piped(source, detector, engine, source.fps) as pipeline:
+        with piped(source, detector, engine) as pipeline:
             pipeline.run()
     finally:
         source.close()
@@ -171,7 +171,7 @@ def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     capture = PacedCapture(clip)
     source = Live(clip.name, lambda: capture, retry_s=0, capture=capture)
     try:
-        with piped(source, detector, engine, source.fps) as pipeline, suppress(SourceError):
+        with piped(source, detector, engine) as pipeline, suppress(SourceError):
             pipeline.run()  # to a live source the clip's end is a loss
     finally:
         source.close()
@@ -182,14 +182,14 @@ def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
 
 @contextmanager
 def piped(
-    source: Source, detector: Detector, engine: Engine, fps: float
+    source: Video | Live, detector: Detector, engine: Engine
 ) -> Iterator[TimedPipeline]:
     """Give a pipeline that draws and writes into a folder that goes away with it."""
     samples: Samples = {}
     split: Any = SplitEngine(engine, samples)
     with tempfile.TemporaryDirectory() as folder:
         outputs: list[Output] = [
-            VideoFile(Path(folder) / "annotated.mp4", fps),
+            VideoFile(Path(folder) / "annotated.mp4", source),
             JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels),
         ]
         pipeline = TimedPipeline(source, detector, split, outputs, tracks=True)

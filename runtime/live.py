@@ -77,7 +77,7 @@ class Live:
         capture: Any = None,
     ) -> None:
         self.name, self.open_capture, self.retry_s = name, open_capture, retry_s
-        self.fps = (capture.get(cv2.CAP_PROP_FPS) if capture is not None else 0) or DEFAULT_FPS
+        self.fps = rate_of(capture) if capture is not None else DEFAULT_FPS
         self.problems: list[str] = []
         self.newest: Frame | None = None
         self.arrived = self.reconnects = 0
@@ -241,7 +241,7 @@ class Reader(threading.Thread):
             known = error if isinstance(error, SourceError) else None
             self.live.lose(self, "cannot be opened", known)
             return False
-        self.capture = None
+        self.capture, self.live.fps = None, rate_of(capture)
         try:
             return self.read(capture)
         finally:
@@ -267,6 +267,11 @@ class Reader(threading.Thread):
         self.live.lose(self, f"stopped delivering after {arrived} frames" if arrived
                        else "delivers no frame that can be decoded")
         return arrived > before
+
+
+def rate_of(capture: Any) -> float:
+    """Return the frames/s that a capture tells, or what is usual."""
+    return float(capture.get(cv2.CAP_PROP_FPS)) or DEFAULT_FPS
 
 
 def read_frame(capture: Any) -> Array | None:

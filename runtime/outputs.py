@@ -18,9 +18,10 @@ import cv2
 from feredge.runtime.answer import Answer
 from feredge.runtime.errors import OutputError
 from feredge.runtime.faces import Array, Faces
+from feredge.runtime.live import Live
 from feredge.runtime.pictures import SUFFIXES
 from feredge.runtime.several import Several
-from feredge.runtime.sources import Pictures, Source
+from feredge.runtime.sources import Pictures, Source, Video
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
@@ -274,9 +275,9 @@ class VideoFile:
 
     draws = True
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, source: Video | Live) -> None:
         check_folder(path)
-        self.path, self.fps = path, fps
+        self.path, self.source = path, source
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         self.writer: Any = None
         self.size = (0, 0)
@@ -288,7 +289,8 @@ class VideoFile:
         if self.writer is None:
             self.size = (drawn.shape[1], drawn.shape[0])
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
-            self.writer = cv2.VideoWriter(str(self.partial), codec, self.fps, self.size)
+            self.writer = cv2.VideoWriter(str(self.partial), codec, self.source.fps,
+                                          self.size)
             if not self.writer.isOpened():
                 raise OutputError(f"{self.path} cannot be written: OpenCV has no encoder for a "
                                   f"{self.size[0]}x{self.size[1]} {self.path.suffix} video here")
@@ -314,7 +316,7 @@ class VideoFolder:
         make_folder(folder)
         for k, source in enumerate(several.sources):
             name = re.sub(r"[^\w.-]+", "-", source.name).strip("-.")
-            self.files[source.name] = VideoFile(folder / f"{k}-{name[-60:]}.mp4", source.fps)
+            self.files[source.name] = VideoFile(folder / f"{k}-{name[-60:]}.mp4", source)
 
     def write(self, answer: Answer) -> None:
         """Add one frame to its source's video."""
@@ -378,4 +380,4 @@ def open_annotated(path: str, source: Source | Several) -> Output:
     if suffix not in CODECS:
         raise OutputError(f"--output {path}: a video needs a name that ends in one of "
                           f"{', '.join(CODECS)}")
-    return VideoFile(target, source.fps)
+    return VideoFile(target, source)

@@ -12,7 +12,7 @@ from functools import partial
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.frame import Frame
 from feredge.runtime.live import Live
-from feredge.runtime.sources import Source, Video, open_source
+from feredge.runtime.sources import Source, Video, open_source, without_passwords
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> S
         UsageError: one is given twice, or is pictures.
         SourceError: one cannot be opened.
     """
-    twice = [where for where, times in Counter(wheres).items() if times > 1]
+    names = Counter(without_passwords(str(where)) for where in wheres)
+    twice = [name for name, times in names.items() if times > 1]
     if twice:
         raise UsageError(f"source {twice[0]} is given twice")
     with ThreadPoolExecutor(len(wheres)) as threads:

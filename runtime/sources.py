@@ -14,7 +14,7 @@ import cv2
 from feredge.runtime.environment import hasten_ffmpeg
 from feredge.runtime.errors import SourceError
 from feredge.runtime.frame import Frame as Frame
-from feredge.runtime.live import DEFAULT_FPS, Live, first_capture
+from feredge.runtime.live import Live, first_capture, rate_of
 from feredge.runtime.pictures import SUFFIXES, find_pictures, read_picture
 
 OPEN_MS = 10_000
@@ -78,7 +78,7 @@ class Video:
 
     def __init__(self, name: str, capture: Any) -> None:
         self.name, self.capture = name, capture
-        self.fps = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
+        self.fps = rate_of(capture)
         self.expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.problems: list[str] = []
         self.stopped = False

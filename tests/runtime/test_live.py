@@ -91,6 +91,13 @@ def test_only_the_newest_frame_is_kept_and_its_age_is_told(opened):
     assert capture.released and source.health().state == "ended"
 
 
+def test_the_rate_is_known_once_the_source_is_open(opened, monkeypatch):
+    capture = FakeCapture(slowly)
+    monkeypatch.setattr(capture, "get", lambda prop: 12.0 if prop == cv2.CAP_PROP_FPS else 0.0)
+    source = opened(lambda: capture)
+    assert next(source.frames()) is not None and source.fps == 12.0
+
+
 def test_without_patience_a_source_that_stops_is_an_error(opened):
     with pytest.raises(SourceError, match="camera 7: stopped delivering after 3 frames"):
         list(opened(lambda: delivering(3), retry_s=0).frames())
