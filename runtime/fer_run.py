@@ -331,7 +331,11 @@ def stopped_by_signals() -> Iterator[list[Source | Several]]:
 
 def script() -> NoReturn:
     """Be the process: as `main`, and end it although a camera's reader may hang."""
-    end_process(main())
+    try:
+        code = main()
+    except SystemExit as ended:  # of argparse, or of a signal while sources are opened
+        code = int(ended.code or 0)
+    end_process(code)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class Pipeline:
             self.write(answer)
 
     def draw(self, answer: Answer) -> Array:
-        """Draw the faces; with `blur` nobody can be recognised."""
+        """Draw the faces; blurred are also those that are not shown, or were missed just now."""
         frame_bgr = answer.frame.frame_bgr
         if self.blur:
             boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))

@@ -6,13 +6,12 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.frame import Frame
 from feredge.runtime.live import Live
-from feredge.runtime.sources import Source, Video, open_source, without_passwords
+from feredge.runtime.sources import Pictures, Source, Video, open_source, without_passwords
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +82,10 @@ class Several:
             source.stop()
 
     def close(self) -> None:
-        """Stop, and close every source."""
+        """Stop, and close every source, side by side: one that hangs takes its time."""
         self.stop()
-        for feed in self.feeds:
-            if feed.ident is not None:
-                feed.join(timeout=0.5)
-        for source in self.sources:
-            source.close()
+        with ThreadPoolExecutor(len(self.feeds)) as threads:
+            list(threads.map(Feed.close, self.feeds))
 
 
 class Feed(threading.Thread):
@@ -125,6 +121,13 @@ class Feed(threading.Thread):
             self.ready = frame
             several.changed.notify_all()
 
+    def close(self) -> None:
+        """Close the source, unless this thread hangs in it: it must not be freed meanwhile."""
+        if self.ident is not None:
+            self.join(timeout=0.5)
+        if not self.is_alive():
+            self.source.close()
+
     def problems(self) -> list[str]:
         """Return what went wrong."""
         return [*self.source.problems, *([str(self.error)] if self.error else [])]
@@ -151,22 +154,28 @@ def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> S
     twice = [name for name, times in names.items() if times > 1]
     if twice:
         raise UsageError(f"source {twice[0]} is given twice")
-    with ThreadPoolExecutor(len(wheres)) as threads:
-        opening = list(threads.map(partial(tried, retry_s=retry_s), wheres))
-    sources = [source for source in opening if isinstance(source, Video | Live)]
-    if len(sources) == len(opening):
+    opening = [opened_beside(where, retry_s) for where in wheres]
+    failed = [error for future in opening if (error := future.exception()) is not None]
+    opened = [future.result() for future in opening if future.exception() is None]
+    sources = [source for source in opened if not isinstance(source, Pictures)]
+    if len(sources) == len(wheres):
         return Several(sources)
     for source in sources:
         source.close()
-    failed = next(found for found in opening if not isinstance(found, Video | Live))
-    if isinstance(failed, SourceError):
-        raise failed
+    if failed:
+        raise failed[0]
     raise UsageError("several sources are videos, streams or cameras: put pictures into one folder")
 
 
-def tried(where: str | int, retry_s: float | None) -> Source | SourceError:
-    """Open a source, or return why not: the others have to be closed then."""
-    try:
-        return open_source(where, retry_s)
-    except SourceError as error:
-        return error
+def opened_beside(where: str | int, retry_s: float | None) -> Future[Source]:
+    """Open a source in a thread that does not hold up the end of the process, should it hang."""
+    opened: Future[Source] = Future()
+
+    def open_it() -> None:
+        try:
+            opened.set_result(open_source(where, retry_s))
+        except BaseException as error:
+            opened.set_exception(error)
+
+    threading.Thread(target=open_it, name=f"open {where}", daemon=True).start()
+    return opened

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,7 +14,7 @@ import pytest
 from feredge.runtime import open_engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.fer_run import main
-from feredge.runtime.several import Several, open_several, tried
+from feredge.runtime.several import Several, open_several, opened_beside
 
 BOXES = np.array([[180, 60, 300, 200], [150, 40, 320, 220]], np.float32)  # of the portrait's face
 
@@ -78,12 +80,11 @@ def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address
 
 def test_a_stream_that_hangs_while_it_opens_delays_no_other(cameras, silent_address):
     """OpenCV opens one stream after the other, unless it is told that FFmpeg is thread-safe."""
-    hanging = threading.Thread(target=tried, args=(silent_address, None), daemon=True)
-    hanging.start()
+    hanging = opened_beside(silent_address, None)
     time.sleep(0.5)
     start_s = time.monotonic()
     several = open_several([camera.url for camera in cameras])
-    assert time.monotonic() - start_s < 5 and hanging.is_alive()
+    assert time.monotonic() - start_s < 5 and not hanging.done()
     several.close()
 
 
@@ -96,6 +97,27 @@ def test_videos_lose_no_frame_and_end_one_by_one(write_clip, astronaut):
             seen[frame.source].append(frame.index)
     assert list(seen.values()) == [list(range(5)), list(range(12))] and several.problems == []
     several.close()
+
+
+@pytest.mark.parametrize("retry", [(), ("--retry", "inf")], ids=["opening", "running"])
+def test_a_signal_ends_a_run_although_sources_hang(
+    exported, detector_path, cameras, silent_address, retry
+):
+    hanging = [silent_address.replace("http", "rtsp" if retry else "http") + str(k)
+               for k in range(4)]
+    sources = [word for where in [cameras[0].url, *hanging] for word in ("--source", where)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "feredge.runtime.fer_run", "--engine",
+         str(exported / "manet.int8.onnx"), "--detector", str(detector_path), *sources, *retry,
+         "--jsonl", "-"], stdout=subprocess.PIPE, text=True,
+    ) as process:
+        if retry:
+            for _ in range(20):
+                assert cameras[0].url in process.stdout.readline()
+        else:
+            time.sleep(3)
+        process.terminate()
+        assert process.wait(timeout=4) == 0
 
 
 class Broken:
