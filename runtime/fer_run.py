@@ -297,12 +297,13 @@ def work(pipeline: Pipeline, source: Source | Several, max_silence_s: float | No
 
 
 def watched(source: Source | Several, max_silence_s: float | None) -> AbstractContextManager[None]:
-    """Watch the live sources, if that was asked for."""
-    from feredge.runtime.several import live_sources
+    """Watch the sources, if that was asked for, and all are live."""
+    from feredge.runtime.several import Several, live_sources
     from feredge.runtime.watchdog import ended_by_silence
 
     sources = live_sources(source)
-    if max_silence_s is None or not sources:
+    count = len(source.sources) if isinstance(source, Several) else 1
+    if max_silence_s is None or len(sources) < count:
         return nullcontext()
     return ended_by_silence(sources, max_silence_s)
 

@@ -24,8 +24,8 @@ from feredge.runtime.frame import Frame
 
 DEFAULT_FPS = 25.0
 STALL_S = 5.0  # without a frame from an open source: it hangs
-# ... and without an answer. FFmpeg gives up by itself before that, and must: OpenCV opens one
-# stream at a time, so that a second thread's opening would wait for the one that hangs.
+# ... and without an answer. FFmpeg gives up by itself before that, and must: OpenCV before 4.8
+# opens one stream at a time, so that a second thread's opening would wait for the one that hangs.
 OPENING_S = 15.0
 FAILED_READS, FAILED_READ_S = 10, 0.02  # a broken frame is one failed read, a lost source many
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0  # a source that returns is noticed within a second

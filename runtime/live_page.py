@@ -124,8 +124,14 @@ class Shown:
     """One answer, and its picture once somebody has asked for it."""
 
     def __init__(self, answer: Answer | None) -> None:
-        self.answer = answer
+        self.answer, self.shown_s = answer, time.monotonic()
         self.encoding: asyncio.Future[bytes] | None = None
+
+    def is_fresh(self) -> bool:
+        """Tell whether who is in the frame may be there still; a video's counts from its answer."""
+        frame = None if self.answer is None else self.answer.frame
+        since_s = self.shown_s if frame is None or frame.captured_s is None else frame.captured_s
+        return time.monotonic() - since_s < IN_VIEW_S
 
     async def jpeg(self) -> bytes:
         """Return the drawn frame, encoded once for all viewers."""
@@ -310,13 +316,14 @@ class LivePage:
     def state(self) -> dict[str, Any]:
         """Return what the page draws: faces as in the JSON lines, stages, sources."""
         answers = [shown.answer for shown in self.shown.values() if shown.answer is not None]
+        in_view = [shown.answer for shown in self.shown.values() if shown.is_fresh()]
         ages_ms = {answer.frame.source: answer.frame.age_ms for answer in answers}
         facts = self.facts()
         sources = [{**source, "age_ms": ages_ms.get(source["source"])}
                    for source in facts["sources"]]
         return {"time_s": time.monotonic(), "viewers": self.viewers, **facts, "sources": sources,
-                "faces": [face_record(answer.faces, k, self.labels) for answer in answers
-                          if (answer.frame.age_ms or 0) < 1e3 * IN_VIEW_S
+                "faces": [face_record(answer.faces, k, self.labels)
+                          for answer in in_view if answer is not None
                           for k in range(len(answer.faces))]}
 
     async def get_metrics(self, request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -303,7 +303,10 @@ class VideoFile:
         if self.writer is not None:
             self.writer.release()
             self.writer = None
-            os.replace(self.partial, self.path)
+            try:
+                os.replace(self.partial, self.path)
+            except OSError as error:
+                raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 class VideoFolder:
@@ -323,9 +326,10 @@ class VideoFolder:
         self.files[answer.frame.source].write(answer)
 
     def close(self) -> None:
-        """Finish every video."""
-        for file in self.files.values():
-            file.close()
+        """Finish every video, also where one cannot be."""
+        with ExitStack() as stack:
+            for file in self.files.values():
+                stack.callback(file.close)
 
 
 class Window:

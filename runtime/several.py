@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from feredge.runtime.environment import hasten_ffmpeg
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.frame import Frame
-from feredge.runtime.live import Live
+from feredge.runtime.live import WATCH_S, Live
 from feredge.runtime.sources import Pictures, Source, Video, open_source, without_passwords
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,19 @@ class Several:
         while frames := self.next_round():
             yield frames
         errors = [feed.error for feed in self.feeds if feed.error is not None]
+        for error in errors:
+            if not isinstance(error, SourceError):
+                raise error
         if len(errors) == len(self.feeds) and not self.stopped:
-            self.feeds[0].error = None  # told by what is raised
-            raise errors[0]
+            for feed in self.feeds:
+                feed.error = None  # told by what is raised
+            raise SourceError("; ".join(map(str, errors)))
 
     def next_round(self) -> list[Frame]:
         """Wait until a source has a frame, and take one of each that has; none at the end."""
         with self.changed:
-            self.changed.wait_for(self.has_news)
+            while not self.changed.wait_for(self.has_news, timeout=WATCH_S):
+                pass  # a signal's handler may have called `stop` between the look and the wait
             if self.stopped:
                 return []
             frames = [feed.ready for feed in self.feeds if feed.ready is not None]
@@ -95,7 +101,7 @@ class Feed(threading.Thread):
         super().__init__(name=f"feed {source.name}", daemon=True)
         self.several, self.source = several, source
         self.ready: Frame | None = None
-        self.error: SourceError | None = None
+        self.error: Exception | None = None
         self.ended = False
 
     def run(self) -> None:
@@ -103,10 +109,11 @@ class Feed(threading.Thread):
         try:
             for frame in self.source.frames():
                 self.put(frame)
-        except SourceError as error:
+        except Exception as error:  # what is no SourceError ends the run, as it does one alone
             self.error = error
-            logger.warning("%s; going on without it", error, extra={
-                "event": "given up", "source": self.source.name, "reason": str(error)})
+            if not all(feed.ended for feed in self.several.feeds if feed is not self):
+                logger.warning("%s; going on without it", error, extra={
+                    "event": "given up", "source": self.source.name, "reason": str(error)})
         finally:
             with self.several.changed:
                 self.ended = True
@@ -150,21 +157,35 @@ def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> S
         UsageError: one is given twice, or is pictures.
         SourceError: one cannot be opened.
     """
-    names = Counter(without_passwords(str(where)) for where in wheres)
-    twice = [name for name, times in names.items() if times > 1]
-    if twice:
-        raise UsageError(f"source {twice[0]} is given twice")
+    check_names([without_passwords(str(where)) for where in wheres])
+    hasten_ffmpeg()  # before there are threads that read the environment
     opening = [opened_beside(where, retry_s) for where in wheres]
     failed = [error for future in opening if (error := future.exception()) is not None]
     opened = [future.result() for future in opening if future.exception() is None]
     sources = [source for source in opened if not isinstance(source, Pictures)]
-    if len(sources) == len(wheres):
-        return Several(sources)
-    for source in sources:
-        source.close()
-    if failed:
-        raise failed[0]
-    raise UsageError("several sources are videos, streams or cameras: put pictures into one folder")
+    try:
+        if failed:
+            raise failed[0]
+        if len(sources) < len(wheres):
+            raise UsageError("several sources are videos, streams or cameras: put pictures into "
+                             "one folder")
+        check_names([source.name for source in sources])
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+    return Several(sources)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that all names differ: by them the sources are kept apart.
+
+    Raises:
+        UsageError: two are the same.
+    """
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise UsageError(f"source {twice[0]} is given twice")
 
 
 def opened_beside(where: str | int, retry_s: float | None) -> Future[Source]:

@@ -56,9 +56,11 @@ class Engine(Closing):
         """
         for frame_bgr in frames_bgr:
             check_frame(frame_bgr)
-        counts = [len(boxes) for boxes in boxes_xyxy]
+        if not len(frames_bgr):
+            return []
+        of_each = [np.reshape(boxes, (-1, 4)) for boxes in boxes_xyxy]
+        counts, boxes = [len(rows) for rows in of_each], np.concatenate(of_each)
         of_frame = np.repeat(np.arange(len(counts)), counts)
-        boxes = np.concatenate([np.reshape(boxes, (-1, 4)) for boxes in boxes_xyxy])
 
         def run(rows: slice) -> Array:
             return self._classify([(frames_bgr[k], boxes[rows][of_frame[rows] == k])

@@ -125,8 +125,11 @@ class Broken:
 
     live, name, problems = True, "broken", ()
 
+    def __init__(self, error=SourceError):
+        self.error = error
+
     def frames(self):
-        raise SourceError("broken: gone")
+        raise self.error("broken: gone")
         yield
 
     def stop(self):
@@ -142,6 +145,8 @@ def test_one_that_fails_is_named_and_all_that_fail_are_an_error(write_clip, astr
     assert several.problems == ["broken: gone"]
     with pytest.raises(SourceError, match="broken: gone"):
         list(Several([Broken()]).rounds())
+    with pytest.raises(RuntimeError, match="broken: gone"):
+        list(Several([*several.sources, Broken(RuntimeError)]).rounds())
 
 
 def test_what_does_not_go_together_is_refused(tmp_path, write_clip, astronaut):
@@ -149,6 +154,8 @@ def test_what_does_not_go_together_is_refused(tmp_path, write_clip, astronaut):
     cv2.imwrite(str(tmp_path / "a.png"), astronaut)
     with pytest.raises(UsageError, match=r"clip\.mp4 is given twice"):
         open_several([clip, clip])
+    with pytest.raises(UsageError, match=r"clip\.mp4 is given twice"):
+        open_several([clip, clip.replace("/clip", "/./clip")])
     with pytest.raises(UsageError, match="put pictures into one folder"):
         open_several([clip, str(tmp_path / "a.png")])
     with pytest.raises(SourceError, match="does not exist"):
