@@ -198,5 +198,5 @@ def opened_beside(where: str | int, retry_s: float | None) -> Future[Source]:
         except BaseException as error:
             opened.set_exception(error)
 
-    threading.Thread(target=open_it, name=f"open {where}", daemon=True).start()
+    threading.Thread(target=open_it, name="open", daemon=True).start()
     return opened
