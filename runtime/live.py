@@ -12,15 +12,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
 from feredge.runtime.errors import SourceError
 from feredge.runtime.faces import Array
 from feredge.runtime.frame import Frame
+
+T = TypeVar("T")
 
 DEFAULT_FPS = 25.0
 STALL_S = 5.0  # without a frame from an open source: it hangs
@@ -308,17 +310,8 @@ def first_capture(
     Raises:
         SourceError: it fails, and `retry_s` does not say to try again.
     """
-    opened: Future[Any] = Future()
-
-    def open_it() -> None:
-        try:
-            opened.set_result(open_capture())
-        except BaseException as error:
-            opened.set_exception(error)
-
-    thread = threading.Thread(target=open_it, name="open", daemon=True)
-    thread.start()
-    thread.join(OPENING_S)
+    opened = beside(open_capture)
+    wait([opened], OPENING_S)
     try:
         if not opened.done():
             raise SourceError(f"{name} does not open within {OPENING_S:.0f} s{hint}")
@@ -327,3 +320,17 @@ def first_capture(
         if not retry_s:
             raise
         return None
+
+
+def beside(call: Callable[[], T]) -> Future[T]:
+    """Make a call in a thread that does not hold up the end of the process, should it hang."""
+    made: Future[T] = Future()
+
+    def make() -> None:
+        try:
+            made.set_result(call())
+        except BaseException as error:
+            made.set_exception(error)
+
+    threading.Thread(target=make, name="open", daemon=True).start()
+    return made

@@ -6,12 +6,13 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from feredge.runtime.environment import hasten_ffmpeg
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.frame import Frame
-from feredge.runtime.live import WATCH_S, Live
+from feredge.runtime.live import WATCH_S, Live, beside
 from feredge.runtime.sources import Pictures, Source, Video, open_source, without_passwords
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> S
     """
     check_names([without_passwords(str(where)) for where in wheres])
     hasten_ffmpeg()  # before there are threads that read the environment
-    opening = [opened_beside(where, retry_s) for where in wheres]
+    opening = [beside(partial(open_source, where, retry_s)) for where in wheres]
     failed = [error for future in opening if (error := future.exception()) is not None]
     opened = [future.result() for future in opening if future.exception() is None]
     sources = [source for source in opened if not isinstance(source, Pictures)]
@@ -186,17 +187,3 @@ def check_names(names: Sequence[str]) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise UsageError(f"source {twice[0]} is given twice")
-
-
-def opened_beside(where: str | int, retry_s: float | None) -> Future[Source]:
-    """Open a source in a thread that does not hold up the end of the process, should it hang."""
-    opened: Future[Source] = Future()
-
-    def open_it() -> None:
-        try:
-            opened.set_result(open_source(where, retry_s))
-        except BaseException as error:
-            opened.set_exception(error)
-
-    threading.Thread(target=open_it, name="open", daemon=True).start()
-    return opened

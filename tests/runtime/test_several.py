@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from feredge.runtime import open_engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.fer_run import main
-from feredge.runtime.several import Several, open_several, opened_beside
+from feredge.runtime.live import beside
+from feredge.runtime.several import Several, open_several
+from feredge.runtime.sources import open_source
 
 BOXES = np.array([[180, 60, 300, 200], [150, 40, 320, 220]], np.float32)  # of the portrait's face
 
@@ -80,7 +83,7 @@ def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address
 
 def test_a_stream_that_hangs_while_it_opens_delays_no_other(cameras, silent_address):
     """OpenCV opens one stream after the other, unless it is told that FFmpeg is thread-safe."""
-    hanging = opened_beside(silent_address, None)
+    hanging = beside(partial(open_source, silent_address))
     time.sleep(0.5)
     start_s = time.monotonic()
     several = open_several([camera.url for camera in cameras])
