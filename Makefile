@@ -9,7 +9,6 @@ BIN    := $(VENV)/bin
 # A CPU build of torch is enough to export; a venv that has another one keeps it.
 TORCH  ?= torch==2.13.0
 DETECTOR ?=
-ROOMS  := runtime calibration export benchmarks
 
 .PHONY: demo test lint types pytest resolve bench compare clean
 
@@ -24,13 +23,9 @@ test: lint types pytest resolve
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 
-# mypy follows neither editable installs nor package-dir: it is shown the packages as links.
 types: $(VENV)/dev
-	mkdir -p build/types/feredge
-	for room in $(ROOMS); do ln -sfn ../../../$$room build/types/feredge/$$room; done
 	for version in 3.10 3.11 3.13; do \
-		MYPYPATH=build/types $(BIN)/mypy --python-version $$version \
-			$(foreach room,$(ROOMS),-p feredge.$(room)) || exit 1; \
+		MYPYPATH=src $(BIN)/mypy --python-version $$version -p feredge || exit 1; \
 	done
 
 pytest: $(VENV)/dev
@@ -62,7 +57,7 @@ $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 # DATA holds ferplus-valid/, ferplus-calibration/ and photos/; see the README.
 DATA ?= ../shared/data
 RESULTS := benchmarks/results
-RUN := $(BIN)/python -m feredge.benchmarks
+RUN := $(BIN)/python -m feredge.benchmarks.experiments
 RIVALS := torch,onnxruntime-fp32,openvino,session
 
 bench: $(VENV)/dev

@@ -84,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, write, draw."""
-    from feredge.benchmarks.records import results_path, write_results
-    from feredge.benchmarks.report import Asked, conditions, measured, report_text
+    from feredge.benchmarks.bench.report import Asked, conditions, measured, report_text
+    from feredge.benchmarks.eval.records import results_path, write_results
     from feredge.runtime.errors import require
-    from feredge.runtime.outputs import check_folder
+    from feredge.runtime.files import check_folder
 
     asked = Asked(**{name: vars(options)[name] for name in Asked.__dataclass_fields__})
     target = None if options.json is None else results_path(options.json, conditions(asked))
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     print(report_text(report, options.markdown))
     write_results(target, report)
     if options.plot is not None:
-        from feredge.benchmarks.plots import plot_report
+        from feredge.benchmarks.bench.plots import plot_report
 
         plot_report(report, options.plot)
     return 0

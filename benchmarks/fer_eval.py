@@ -17,8 +17,8 @@ from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import SourceError, require
 
 if TYPE_CHECKING:
-    from feredge.benchmarks.evaluation import Evaluation
-    from feredge.benchmarks.labelled import LabelledPictures
+    from feredge.benchmarks.eval.evaluation import Evaluation
+    from feredge.benchmarks.eval.labelled import LabelledPictures
 
 PROGRAM = "fer-eval"
 STDOUT = Path("-")
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Check what was asked for, evaluate, and write what was found."""
     check(options)
-    from feredge.benchmarks.evaluation import evaluate
-    from feredge.runtime.detector import open_detector
+    from feredge.benchmarks.eval.evaluation import evaluate
+    from feredge.runtime.detect import open_detector
     from feredge.runtime.engines import open_engine
 
     data = labelled(options)
@@ -84,8 +84,8 @@ def check(options: argparse.Namespace) -> None:
     """
     for package in ("sklearn", "tqdm", *(["matplotlib"] if options.plot else [])):
         require(package, "bench")
-    from feredge.benchmarks.evaluation_plot import check_plot_path
-    from feredge.runtime.outputs import check_folder
+    from feredge.benchmarks.eval.plot import check_plot_path
+    from feredge.runtime.files import check_folder
 
     if not options.data and not options.csv:
         raise SourceError("no pictures: pass --data DIR with one folder a class, or --csv FILE")
@@ -100,7 +100,7 @@ def check(options: argparse.Namespace) -> None:
 
 def labelled(options: argparse.Namespace) -> LabelledPictures:
     """Return the pictures that were asked for, their classes named as by `--labels`."""
-    from feredge.benchmarks.labelled import pictures_in_folders, pictures_of_csv
+    from feredge.benchmarks.eval.labelled import pictures_in_folders, pictures_of_csv
 
     data = (pictures_of_csv(options.csv, options.data) if options.csv
             else pictures_in_folders(options.data))
@@ -115,9 +115,9 @@ def named(engines: Sequence[Path]) -> dict[str, Path]:
 
 def write(options: argparse.Namespace, evaluation: Evaluation) -> None:
     """Write the files that were asked for; print the text unless stdout takes the JSON."""
-    from feredge.benchmarks.evaluation_plot import write_plot
-    from feredge.benchmarks.evaluation_text import evaluation_text
-    from feredge.benchmarks.records import environment, write_results
+    from feredge.benchmarks.eval.plot import write_plot
+    from feredge.benchmarks.eval.records import environment, write_results
+    from feredge.benchmarks.eval.text import evaluation_text
 
     results = asdict(evaluation)
     if options.json == STDOUT:

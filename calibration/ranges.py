@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from feredge.runtime.errors import CalibrationError
-from feredge.runtime.faces import Array
+from feredge.runtime.results import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir  # reading ranges needs none: a device that builds a plan has not got it
@@ -109,7 +109,12 @@ class Ranges:
 
 def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Value]:
     """Return every tensor that the TensorRT or the CPU graph needs a range for, by its key."""
-    from feredge.calibration.placement import cpu_values, range_key, source_of, tensorrt_values
+    from feredge.calibration.graphs.placement import (
+        cpu_values,
+        range_key,
+        source_of,
+        tensorrt_values,
+    )
 
     wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
     return {range_key(value, graph): value for value in dict.fromkeys(wanted)}
@@ -131,8 +136,8 @@ def measured_ranges(
     Raises:
         CalibrationError: an activation is not finite.
     """
-    from feredge.calibration.activations import Activations
-    from feredge.calibration.methods import bounds
+    from feredge.calibration.measure.activations import Activations
+    from feredge.calibration.measure.methods import bounds
 
     activations = Activations(model, convs)
     histograms = activations.histograms()

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from feredge.runtime.cpu import cores, cpu_name
+from feredge.runtime.machine import cores, cpu_name
 
 PACKAGES = ("feredge", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy",
             "opencv-python", "opencv-python-headless")

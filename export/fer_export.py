@@ -10,8 +10,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feredge.calibration.methods import METHODS
-from feredge.export.report_text import report_text
+from feredge.calibration.measure.methods import METHODS
+from feredge.export.report.text import report_text
 from feredge.runtime.command import add_detector_arguments, new_parser, positive, run_command
 from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import ExportError, require
@@ -164,7 +164,7 @@ def network_sizes() -> list[dict[str, Any]]:
     """Count every network that can be exported by its name: this needs torch."""
     require("torch", "export")
     from feredge.export.models.registry import known_networks
-    from feredge.export.network_sizes import size_of
+    from feredge.export.network.size import size_of
 
     return [asdict(size_of(network)) for network in known_networks().values()]
 
@@ -189,9 +189,9 @@ def export_model(options: argparse.Namespace) -> dict[str, Any]:
         refuse(INT8_ARGUMENTS, options, "belong to --int8")
     for package in ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm", "jinja2"):
         require(package, "export")
-    from feredge.export.exporter import ExportOptions, export
-    from feredge.export.plans import PlanOptions
+    from feredge.export.job import ExportOptions, export
     from feredge.export.steps import Steps
+    from feredge.export.tensorrt.builder import PlanOptions
 
     return export(chosen(ExportOptions, options), Steps(quiet=options.json),
                   chosen(PlanOptions, options))
@@ -204,9 +204,9 @@ def build_plan(options: argparse.Namespace) -> dict[str, Any]:
         ExportError: neither was named, or an argument belongs to `--model`.
     """
     check_plan_arguments(options)
-    from feredge.export.plan_files import build_detector, build_from_onnx
-    from feredge.export.plans import PlanOptions
     from feredge.export.steps import Steps
+    from feredge.export.tensorrt.builder import PlanOptions
+    from feredge.export.tensorrt.plan_files import build_detector, build_from_onnx
 
     plan, steps = chosen(PlanOptions, options), Steps(quiet=options.json)
     output = Path(options.output)

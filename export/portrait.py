@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feredge.runtime.faces import Array
+from feredge.runtime.results import Array
 
 FACE_XYXY = (176.0, 113.0, 353.0, 325.0)  # Grace Hopper's face in the picture, px
 
@@ -26,7 +26,7 @@ def portrait_path() -> Path | None:
 
 def portrait_face() -> tuple[Array, Array] | None:
     """Return the picture, `(h, w, 3)` uint8 BGR, and the face's box, `(1, 4)`; None if absent."""
-    from feredge.runtime.pictures import read_picture
+    from feredge.runtime.sources.pictures import read_picture
 
     path = portrait_path()
     return None if path is None else (read_picture(path), np.array([FACE_XYXY]))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from feredge.calibration.faces import FaceFolder
-from feredge.runtime.faces import Array
+from feredge.calibration.face_folder import FaceFolder
+from feredge.runtime.results import Array
 
 Batch = TypeVar("Batch", Array, tuple[Array, Array])
 

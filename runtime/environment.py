@@ -32,7 +32,7 @@ def quiet_opencv() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
-def keep_to_ourselves() -> None:
+def disable_telemetry() -> None:
     """Keep onnxruntime from telling Microsoft of its sessions, and from making up a device id.
 
     Official builds do both on Linux, too, from 1.32 on (their Privacy.md); it must be said before
@@ -41,7 +41,7 @@ def keep_to_ourselves() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
-def hasten_ffmpeg() -> None:
+def configure_ffmpeg() -> None:
     """Let FFmpeg open streams side by side, and look at 3 frames before it hands any out, not 20.
 
     Without the first, OpenCV (which knows it from 4.8 on) opens one stream after the other, and a

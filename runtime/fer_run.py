@@ -26,11 +26,11 @@ from feredge.runtime.environment import has_screen, quiet_opencv
 from feredge.runtime.errors import EngineError, FeredgeError, UsageError, require
 
 if TYPE_CHECKING:
-    from feredge.runtime.engines import Engine
-    from feredge.runtime.outputs import Output
+    from feredge.runtime.engines.base import Engine
+    from feredge.runtime.outputs.files import Output
     from feredge.runtime.pipeline import Pipeline
-    from feredge.runtime.several import Several
-    from feredge.runtime.sources import Source
+    from feredge.runtime.sources.captures import Source
+    from feredge.runtime.sources.multi import MultiSource
     from feredge.runtime.spec import ModelSpec
 
 PROGRAM = "fer-run"
@@ -108,10 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Open everything, work through the source, close everything, and report."""
-    from feredge.runtime.cpu import cores
-    from feredge.runtime.detector import open_detector
+    from feredge.runtime.detect import open_detector
     from feredge.runtime.engines import open_engine
     from feredge.runtime.logs import show_logs
+    from feredge.runtime.machine import cores
     from feredge.runtime.pipeline import Pipeline
 
     show_logs(options.log_json)
@@ -162,7 +162,7 @@ def check_privacy(options: argparse.Namespace) -> None:
                          "two searches would be shown; leave out --detect-every")
 
 
-def has_tracks(options: argparse.Namespace, source: Source | Several) -> bool:
+def has_tracks(options: argparse.Namespace, source: Source | MultiSource) -> bool:
     """Tell whether persons are followed over time; pictures have none.
 
     Raises:
@@ -181,18 +181,18 @@ def has_tracks(options: argparse.Namespace, source: Source | Several) -> bool:
 
 def reusing(engine: Engine, threshold: float | None) -> Engine:
     """Return the engine, or one that classifies changed faces only."""
-    from feredge.runtime.reuse import ReusingEngine
+    from feredge.runtime.track.reuse import ReusingEngine
 
     return engine if threshold is None else ReusingEngine(engine, threshold)
 
 
-def frames_at_once(options: argparse.Namespace, source: Source | Several) -> int:
+def frames_at_once(options: argparse.Namespace, source: Source | MultiSource) -> int:
     """Return how many frames to work on side by side.
 
     One, where the source is live or there are several, a GPU takes part, or a frame needs the
     answers before it.
     """
-    from feredge.runtime.cpu import cores
+    from feredge.runtime.machine import cores
 
     on_gpu = any(str(path).endswith(".plan") for path in (options.engine, options.detector))
     if source.live or on_gpu or options.reuse is not None:
@@ -211,14 +211,14 @@ def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
                           "export it with --checkpoint, or time it with --allow-random-weights")
 
 
-def open_source(options: argparse.Namespace) -> Source | Several:
+def open_source(options: argparse.Namespace) -> Source | MultiSource:
     """Open the cameras and sources that were asked for.
 
     Raises:
         UsageError: there is none.
     """
-    from feredge.runtime.several import open_several
-    from feredge.runtime.sources import open_source
+    from feredge.runtime.sources.captures import open_source
+    from feredge.runtime.sources.multi import open_several
 
     if not options.sources:
         raise UsageError("what to look at is missing: pass --source or --camera")
@@ -228,7 +228,8 @@ def open_source(options: argparse.Namespace) -> Source | Several:
 
 
 def open_outputs(
-    options: argparse.Namespace, source: Source | Several, labels: tuple[str, ...], stack: ExitStack
+    options: argparse.Namespace, source: Source | MultiSource, labels: tuple[str, ...],
+    stack: ExitStack,
 ) -> list[Output]:
     """Open every output that was asked for, or a window, or else lines on the terminal."""
     opened: list[Output] = []
@@ -239,11 +240,11 @@ def open_outputs(
 
 
 def asked_for(
-    options: argparse.Namespace, source: Source | Several, labels: tuple[str, ...]
+    options: argparse.Namespace, source: Source | MultiSource, labels: tuple[str, ...]
 ) -> Iterator[Output]:
     """Open the outputs one by one, so that each is closed if the next one fails."""
-    from feredge.runtime import outputs
-    from feredge.runtime.track_summary import TrackSummary
+    from feredge.runtime.outputs import files as outputs
+    from feredge.runtime.outputs.track_summary import TrackSummary
 
     if options.jsonl:
         yield outputs.JsonLines(options.jsonl, labels)
@@ -268,7 +269,7 @@ def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStac
     """Open the live page, and say where it is."""
     require("aiohttp", "serve")
     require("prometheus_client", "serve")
-    from feredge.runtime.live_page import Address, LivePage, facts_of, names_of
+    from feredge.runtime.serve.live_page import Address, LivePage, facts_of, names_of
 
     token = None if options.token is None else secret(options.token)
     address = Address.parsed(options.serve, token)
@@ -280,7 +281,7 @@ def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStac
     return page
 
 
-def work(pipeline: Pipeline, source: Source | Several, max_silence_s: float | None) -> int:
+def work(pipeline: Pipeline, source: Source | MultiSource, max_silence_s: float | None) -> int:
     """Run to the end; what could not be read is named, and what was done before is kept."""
     code = 0
     try:
@@ -296,25 +297,27 @@ def work(pipeline: Pipeline, source: Source | Several, max_silence_s: float | No
     return code or (EXIT_PARTLY if source.problems else 0)
 
 
-def watched(source: Source | Several, max_silence_s: float | None) -> AbstractContextManager[None]:
+def watched(
+    source: Source | MultiSource, max_silence_s: float | None
+) -> AbstractContextManager[None]:
     """Watch the sources, if that was asked for, and all are live."""
-    from feredge.runtime.several import Several, live_sources
-    from feredge.runtime.watchdog import ended_by_silence
+    from feredge.runtime.sources.multi import MultiSource, live_sources
+    from feredge.runtime.sources.watchdog import ended_by_silence
 
     sources = live_sources(source)
-    count = len(source.sources) if isinstance(source, Several) else 1
+    count = len(source.sources) if isinstance(source, MultiSource) else 1
     if max_silence_s is None or len(sources) < count:
         return nullcontext()
     return ended_by_silence(sources, max_silence_s)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[list[Source | Several]]:
+def stopped_by_signals() -> Iterator[list[Source | MultiSource]]:
     """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on.
 
     Gives the list to put the source in; before there is one, they end the process at once.
     """
-    sources: list[Source | Several] = []
+    sources: list[Source | MultiSource] = []
 
     def stop(*_: object) -> None:
         if not sources:

@@ -13,15 +13,14 @@ from itertools import count
 
 import numpy as np
 
-from feredge.runtime.answer import Answer
-from feredge.runtime.detector import Detector
-from feredge.runtime.draw import Annotator, pixelated
-from feredge.runtime.engines import Engine
-from feredge.runtime.faces import Array, Faces
-from feredge.runtime.outputs import Output
-from feredge.runtime.several import Several
-from feredge.runtime.sources import Frame, Source
-from feredge.runtime.stream import Stream
+from feredge.runtime.detect.base import Detector
+from feredge.runtime.engines.base import Engine
+from feredge.runtime.outputs.annotator import Annotator, pixelated
+from feredge.runtime.outputs.files import Output
+from feredge.runtime.results import Array, Faces, Frame, FrameResult
+from feredge.runtime.sources.captures import Source
+from feredge.runtime.sources.multi import MultiSource
+from feredge.runtime.track.source_tracks import SourceTracks
 
 STAGES = ("read", "detect", "classify", "track", "draw", "write")
 
@@ -114,15 +113,16 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: Source | Several, detector: Detector, engine: Engine,
+        self, source: Source | MultiSource, detector: Detector, engine: Engine,
         outputs: Sequence[Output], max_faces: int | None = None, at_once: int = 1, *,
         tracks: bool = False, detect_every: int = 1, blur: bool = False, smooth: bool = True,
     ) -> None:
         self.source, self.detector, self.engine = source, detector, engine
         self.outputs, self.max_faces, self.at_once = outputs, max_faces, at_once
         self.blur = blur
-        self.new_stream = partial(Stream, tracks, tracks and smooth, detect_every, count(1))
-        self.streams: dict[str, Stream] = {}  # by source; pictures, which have no order, share one
+        self.new_stream = partial(SourceTracks, tracks, tracks and smooth, detect_every, count(1))
+        # By source; pictures, which have no order, share one.
+        self.streams: dict[str, SourceTracks] = {}
         self.annotator = Annotator(engine.spec.labels)
         self.times = {name: Latencies() for name in STAGES}
         self.ages = {name: Latencies() for name in STAGES}
@@ -139,7 +139,7 @@ class Pipeline:
 
     def run_side_by_side(self, rounds: Iterator[list[Frame]]) -> None:
         """Keep `at_once` threads busy, and one more frame ready for each of them."""
-        waiting: deque[Future[list[Answer]]] = deque()
+        waiting: deque[Future[list[FrameResult]]] = deque()
         with ThreadPoolExecutor(self.at_once, "frames") as threads:
             while frames := self.read(rounds):
                 waiting.append(threads.submit(self.answer, self.begun(frames)))
@@ -160,18 +160,18 @@ class Pipeline:
         """Take frames of different sources through both halves."""
         self.follow(self.answer(self.begun(frames)))
 
-    def begun(self, frames: list[Frame]) -> list[Answer]:
+    def begun(self, frames: list[Frame]) -> list[FrameResult]:
         """Return what the answers will be, once it is clear whose turn a search is."""
-        return [Answer(frame, next(self.stream(frame).searched)) for frame in frames]
+        return [FrameResult(frame, next(self.stream(frame).searched)) for frame in frames]
 
-    def stream(self, frame: Frame) -> Stream:
+    def stream(self, frame: Frame) -> SourceTracks:
         """Return what is kept of a frame's source."""
         name = "" if self.source.is_pictures else frame.source
         if name not in self.streams:
             self.streams[name] = self.new_stream()
         return self.streams[name]
 
-    def answer(self, answers: list[Answer]) -> list[Answer]:
+    def answer(self, answers: list[FrameResult]) -> list[FrameResult]:
         """Search and classify frames whose turn it is; several threads may do so at once."""
         searched = [answer for answer in answers if answer.searched]
         for answer in searched:
@@ -183,7 +183,7 @@ class Pipeline:
             self.classify(searched)
         return answers
 
-    def classify(self, answers: list[Answer]) -> None:
+    def classify(self, answers: list[FrameResult]) -> None:
         """Classify the faces of all frames in one batch."""
         with ExitStack() as timing:
             for answer in answers:
@@ -196,7 +196,7 @@ class Pipeline:
         for answer, rows in zip(answers, probabilities):
             answer.faces = answer.faces.classified(rows)
 
-    def follow(self, answers: list[Answer]) -> None:
+    def follow(self, answers: list[FrameResult]) -> None:
         """Track, smooth, draw and write frames, after those before them."""
         for answer in answers:
             self.stream(answer.frame).track(answer)
@@ -205,7 +205,7 @@ class Pipeline:
                     answer.drawn = self.draw(answer)
             self.write(answer)
 
-    def draw(self, answer: Answer) -> Array:
+    def draw(self, answer: FrameResult) -> Array:
         """Draw the faces; blurred are also those that are not shown, or were missed just now."""
         frame_bgr = answer.frame.frame_bgr
         if self.blur:
@@ -213,7 +213,7 @@ class Pipeline:
             frame_bgr = pixelated(frame_bgr, boxes_xyxy)
         return self.annotator.draw(frame_bgr, answer.faces)
 
-    def write(self, answer: Answer) -> None:
+    def write(self, answer: FrameResult) -> None:
         """Hand one frame to the outputs and count it."""
         with answer.timed("write"):
             for output in self.outputs:
@@ -241,8 +241,8 @@ class Pipeline:
         return Summary(self.frames, dropped, self.faces, round(seconds, 3), rate, stages)
 
 
-def rounds_of(source: Source | Several) -> Iterator[list[Frame]]:
+def rounds_of(source: Source | MultiSource) -> Iterator[list[Frame]]:
     """Yield the frames that are worked on together: of one source one at a time."""
-    if isinstance(source, Several):
+    if isinstance(source, MultiSource):
         return source.rounds()
     return ([frame] for frame in source.frames())

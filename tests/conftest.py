@@ -15,7 +15,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from feredge.runtime.pictures import read_picture  # noqa: E402
+from feredge.runtime.sources.pictures import read_picture  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

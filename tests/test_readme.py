@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 
 from feredge.benchmarks import fer_bench, fer_eval
-from feredge.benchmarks import readme as generator
+from feredge.benchmarks.experiments import readme as generator
 from feredge.export import fer_export
 from feredge.export.models.registry import WEIGHTS
 from feredge.runtime import fer_run
-from feredge.runtime.detector_weights import URL
-from feredge.runtime.pictures import find_pictures
+from feredge.runtime.detect.weights import URL
+from feredge.runtime.sources.pictures import find_pictures
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "export" / "tiny_network.py"

@@ -65,5 +65,5 @@ def test_the_top_level_holds_the_rooms_and_little_else():
     ).stdout.split()
     top = {name.split("/")[0] for name in listed if not name.startswith(".")}
     assert top == {
-        *ORDER, "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile",
+        *ORDER, "src", "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile",
     }

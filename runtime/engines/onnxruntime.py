@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from feredge.runtime import cpu
-from feredge.runtime.engines import Engine
+from feredge.runtime import machine
+from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SpecError, require
-from feredge.runtime.faces import Array
+from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
 MAX_BATCH = 32  # more faces at once cost memory and no longer gain speed on a CPU
@@ -49,7 +49,7 @@ class OnnxEngine(Engine):
         self.spec = embedded_spec(self.session, path)
         self.max_batch = MAX_BATCH
         check_signature(self.session, self.spec, path)
-        cpu.warn_if_unfit(self.spec, path)
+        machine.warn_if_unfit(self.spec, path)
 
     def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
         from feredge.runtime.preprocess.opencv import crop_faces

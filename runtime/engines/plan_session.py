@@ -16,14 +16,15 @@ RTX's rows are held to the installed package by a test; the others rest on NVIDI
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from feredge.runtime.engines.plans import check_gpu, rebuild, tensorrt_for
+from feredge.runtime.engines.plan_files import check_gpu, rebuild, tensorrt_for
 from feredge.runtime.environment import cache_folder
-from feredge.runtime.errors import EngineError
-from feredge.runtime.gpu import Gpu
+from feredge.runtime.errors import EngineError, OutputError
+from feredge.runtime.files import atomic_write
+from feredge.runtime.gpu.device import Gpu
 from feredge.runtime.spec import TargetSpec
 
 Shape = tuple[int, ...]
@@ -144,10 +145,7 @@ class KernelCache:
         """Write the kernels to disk; a folder that cannot be written is no reason to fail."""
         if self.cache is None:
             return
-        beside = self.path.with_suffix(".partial")
-        try:
+        with suppress(OSError, OutputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(bytes(memoryview(self.cache.serialize())))
-            os.replace(beside, self.path)
-        except OSError:
-            beside.unlink(missing_ok=True)
+            with atomic_write(self.path) as temporary:
+                temporary.write_bytes(bytes(memoryview(self.cache.serialize())))

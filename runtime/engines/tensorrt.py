@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from feredge.runtime.engines import Engine
+from feredge.runtime.engines.base import Engine
+from feredge.runtime.engines.plan_files import read_plan, tensorrt_for
 from feredge.runtime.engines.plan_session import PlanSession
-from feredge.runtime.engines.plans import read_plan, tensorrt_for
 from feredge.runtime.errors import EngineError
-from feredge.runtime.faces import Array
-from feredge.runtime.gpu import Buffer, Gpu, Replay
+from feredge.runtime.gpu.device import Buffer, Gpu, Replay
 from feredge.runtime.preprocess.cuda import FrameLayout, WarpFaces, pack_faces, packed_bytes
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 MOST_LAYOUTS = 16  # of frames whose launch is kept ready: several cameras, no folder of pictures

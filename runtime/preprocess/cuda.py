@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from feredge.runtime.errors import require
-from feredge.runtime.faces import Array
-from feredge.runtime.preprocess.colour import LUMA_WEIGHTS, Colour, colour_of
-from feredge.runtime.preprocess.compile import kernel_cubin
+from feredge.runtime.gpu.colour import LUMA_WEIGHTS, Colour, colour_of
+from feredge.runtime.gpu.kernel_cache import kernel_cubin
 from feredge.runtime.preprocess.geometry import MAX_SAMPLES
+from feredge.runtime.results import Array
 from feredge.runtime.spec import InputSpec
 
 # The kernel's struct Face, and its struct Faces before the first of them.

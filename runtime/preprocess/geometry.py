@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from feredge.runtime.errors import BoxError
-from feredge.runtime.faces import Array
+from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec
 
 MAX_SAMPLES = 8  # a pixel of the crop is the mean of at most 8 x 8 bilinear samples

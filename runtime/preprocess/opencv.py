@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from feredge.runtime.faces import Array
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec, InputSpec
 
 MOST_VALUES = 6_000_000  # 2 Mpx: a larger face is averaged over so much that rounding is lost

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from feredge.runtime.faces import Array
-from feredge.runtime.preprocess.colour import Colour
+from feredge.runtime.gpu.colour import Colour
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec, InputSpec
 
 

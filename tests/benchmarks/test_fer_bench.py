@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from feredge.benchmarks import fer_bench
-from feredge.benchmarks.answers import differences
-from feredge.benchmarks.baselines import BASELINES
-from feredge.benchmarks.candidates import Candidate
-from feredge.benchmarks.peak import published_peak, work_of
+from feredge.benchmarks.bench.answers import differences
+from feredge.benchmarks.bench.baselines import BASELINES
+from feredge.benchmarks.bench.candidates import Candidate
+from feredge.benchmarks.bench.peak import published_peak, work_of
 from feredge.runtime.engines.onnxruntime import OnnxEngine
 from feredge.runtime.errors import EngineError
 

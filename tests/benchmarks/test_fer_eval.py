@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from feredge.benchmarks.evaluation import FaceReader
+from feredge.benchmarks.eval.evaluation import FaceReader
+from feredge.benchmarks.experiments.readme import accuracy as accuracy_table
 from feredge.benchmarks.fer_eval import main
-from feredge.benchmarks.readme import accuracy as accuracy_table
 from feredge.runtime import Faces, open_engine
-from feredge.runtime.pictures import find_pictures
+from feredge.runtime.sources.pictures import find_pictures
 from feredge.runtime.spec import METADATA_KEY, ModelSpec
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from feredge.calibration.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantised_convs
 from feredge.calibration.ranges import Ranges, measured_ranges
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from feredge.calibration.faces import FaceFolder
-from feredge.calibration.methods import METHODS
-from feredge.calibration.placement import quantised_convs
-from feredge.calibration.quantize import tensorrt_graph
+from feredge.calibration.face_folder import FaceFolder
+from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.qdq import tensorrt_graph
+from feredge.calibration.graphs.sessions import session_of
+from feredge.calibration.measure.methods import METHODS
 from feredge.calibration.ranges import Ranges, measured_ranges
-from feredge.calibration.sessions import session_of
 from feredge.runtime import open_detector
 from feredge.runtime.errors import CalibrationError
-from feredge.runtime.pictures import find_pictures
 from feredge.runtime.preprocess.geometry import whole_picture
 from feredge.runtime.preprocess.opencv import crop_faces
+from feredge.runtime.sources.pictures import find_pictures
 from feredge.runtime.spec import CropSpec, InputSpec
 
 KEEP_FLOAT = ("*.cbam.*",)

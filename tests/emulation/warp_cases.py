@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from feredge.runtime.gpu.colour import colour_of
 from feredge.runtime.preprocess import cuda, reference
-from feredge.runtime.preprocess.colour import colour_of
 from feredge.runtime.preprocess.cuda import FORMATS, FrameLayout
 from feredge.runtime.spec import InputSpec
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feredge.export.fer_export import main
-from feredge.export.tensorrt_versions import TensorRT, is_installed, tensorrt_of
+from feredge.export.tensorrt.versions import TensorRT, is_installed, tensorrt_of
 
 sys.path.append(str(Path(__file__).parents[1] / "pages"))
 

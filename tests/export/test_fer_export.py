@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from feredge.export import exporter, int8
+from feredge.export import job as exporter
 from feredge.export.fer_export import main
+from feredge.export.int8 import write as int8
 from feredge.export.models.manet import MaNet
 from feredge.runtime import open_engine
-from feredge.runtime.pictures import find_pictures
+from feredge.runtime.sources.pictures import find_pictures
 
 RAF_DB = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 
@@ -98,7 +99,7 @@ def test_what_the_checkpoint_does_not_say_is_taken_from_arguments(seeded, some_f
                  "--crop-shift-y", "0.05"]
     assert main(arguments) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feredge.runtime.cpu.exact_8_bit_weights", lambda: True)
+        patch.setattr("feredge.runtime.machine.exact_8_bit_weights", lambda: True)
         engine = open_engine(tmp_path / "manet.int8.onnx")
     spec = engine.spec
     assert spec.labels == tuple("abcdefg") and spec.input.side == 64

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from feredge.runtime import open_engine
-from feredge.runtime.pictures import find_pictures, read_picture
 from feredge.runtime.preprocess import reference
 from feredge.runtime.preprocess.geometry import crop_matrices, whole_picture
+from feredge.runtime.sources.pictures import find_pictures, read_picture
 from feredge.runtime.spec import CropSpec, InputSpec
 
 pytestmark = pytest.mark.gpu
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.gpu
 def gpu():
     """The first GPU, in the package's own wrapper; skipped where there is none."""
     from feredge.runtime.errors import FeredgeError
-    from feredge.runtime.gpu import Gpu
+    from feredge.runtime.gpu.device import Gpu
 
     try:
         found = Gpu().use()
@@ -52,7 +52,7 @@ def plan(gpu, tmp_path_factory):
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("ratio", [0.1, 0.7, 1, 2.5, 20])
 def test_the_kernel_follows_the_reference_on_the_device(gpu, half, ratio):
-    from feredge.runtime.gpu import Buffer
+    from feredge.runtime.gpu.device import Buffer
     from feredge.runtime.preprocess.cuda import WarpFaces, pack_faces, packed_bytes
 
     rng = np.random.default_rng(0)

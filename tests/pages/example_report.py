@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from feredge.calibration.gate import Limits, Outcome, Trial, verdict
-from feredge.calibration.labelled import LabelledQuality, accuracy, cost
-from feredge.calibration.sensitivity import LayerSensitivity
+from feredge.calibration.quality.accuracy import LabelledQuality, accuracy, cost
+from feredge.calibration.quality.gate import Limits, Outcome, Trial, verdict
+from feredge.calibration.quality.sensitivity import LayerSensitivity
 from feredge.export.environment import environment
 
 GRAPHS = ("tensorrt", "cpu-7bit")

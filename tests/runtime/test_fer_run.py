@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime import open_detector, outputs
+from feredge.runtime import open_detector
 from feredge.runtime.fer_run import arguments as run_arguments
 from feredge.runtime.fer_run import frames_at_once, main
-from feredge.runtime.sources import open_source
+from feredge.runtime.outputs import files as outputs
+from feredge.runtime.sources.captures import open_source
 
 
 @pytest.fixture
@@ -427,7 +428,7 @@ def test_durations_that_mean_nothing_are_refused(wrong):
 def test_clips_and_folders_are_worked_on_by_every_core(
     monkeypatch, live, expected, engine, more, frames
 ):
-    monkeypatch.setattr("feredge.runtime.cpu.cores", lambda: 2)
+    monkeypatch.setattr("feredge.runtime.machine.cores", lambda: 2)
     options = run_arguments().parse_args(["--engine", engine, "--source", "x", *more])
     source = SimpleNamespace(live=live, expected=expected)
     assert frames_at_once(options, source) == frames

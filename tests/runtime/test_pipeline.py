@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces, classify, open_detector, open_engine
-from feredge.runtime.answer import Answer
 from feredge.runtime.pipeline import Latencies, Pipeline
-from feredge.runtime.reuse import ReusingEngine
-from feredge.runtime.sources import Frame, open_source
-from feredge.runtime.tracking import overlaps
+from feredge.runtime.results import Frame, FrameResult
+from feredge.runtime.sources.captures import open_source
+from feredge.runtime.track.reuse import ReusingEngine
+from feredge.runtime.track.tracker import overlaps
 
 
 @pytest.mark.parametrize("scale_s", [1e-5, 1e-3, 0.1])
@@ -183,7 +183,7 @@ def test_carried_faces_that_left_the_frame_are_not_shown(exported, detector_path
         for k in range(3):
             box = np.array([[10.0 - 20 * k, 10, 30 - 20 * k, 30]])
             stream.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
-        answer = Answer(Frame(3, frames[0], "x", 0.5), searched=False)
+        answer = FrameResult(Frame(3, frames[0], "x", 0.5), searched=False)
         stream.track(answer)
     assert len(answer.faces) == 0
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from feredge.runtime import open_detector, open_engine
-from feredge.runtime.detector import padded_input
+from feredge.runtime.detect.yunet import padded_input
 from feredge.runtime.engines.tensorrt import buckets
 from feredge.runtime.errors import EngineError, SpecError
 from feredge.runtime.fer_run import main
-from feredge.runtime.pictures import find_pictures, read_picture
+from feredge.runtime.sources.pictures import find_pictures, read_picture
 from feredge.runtime.spec import DetectorSpec, TargetSpec
 
 import tensorrt_standin  # isort: skip  (on the path once tests/runtime/conftest.py is loaded)
@@ -181,7 +181,7 @@ def test_the_detectors_plan_finds_the_same_faces(
 
 
 def test_a_frame_goes_up_once_for_detector_and_network(plan, detector_plan, astronaut, monkeypatch):
-    from feredge.runtime.gpu import Gpu
+    from feredge.runtime.gpu.device import Gpu
     from feredge.runtime.pipeline import classify
 
     uploads = []
@@ -265,7 +265,7 @@ def test_a_thousand_engines_leak_nothing(plan, emulated_driver, astronaut, tenso
 def test_a_capture_that_fails_is_said_once_and_the_run_goes_on(
     plan, exported, astronaut, emulated_driver, monkeypatch
 ):
-    from feredge.runtime import cuda_graphs
+    from feredge.runtime.gpu import graphs as cuda_graphs
 
     def refused(name, *arguments):
         if name == "cuGraphInstantiateWithFlags":
@@ -380,8 +380,8 @@ def test_what_is_missing_is_named_with_what_to_use_instead(plan, monkeypatch):
 def test_no_pycuda_no_driver_and_no_gpu_have_their_own_answers(plan, monkeypatch, emulated_driver):
     import pycuda.driver
 
-    from feredge.runtime import gpu
     from feredge.runtime.errors import PackageError
+    from feredge.runtime.gpu import device as gpu
 
     monkeypatch.setattr(pycuda.driver.Device, "count", staticmethod(lambda: 0))
     with pytest.raises(EngineError, match="needs a GPU, and there is none here"):

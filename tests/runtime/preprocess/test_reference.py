@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime.preprocess.colour import colour_of
+from feredge.runtime.gpu.colour import colour_of
 from feredge.runtime.preprocess.reference import warped, warped_nv12
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from warp_cases import IMAGENET, UNTOUCHED, Case, cases, check, frame_of, run, turned
 
-from feredge.runtime.detector import padded_input
+from feredge.runtime.detect.yunet import padded_input
 from feredge.runtime.preprocess import cuda, reference
 from feredge.runtime.preprocess.cuda import FORMATS, FrameLayout
 from feredge.runtime.preprocess.geometry import crop_matrices, scaled_frame

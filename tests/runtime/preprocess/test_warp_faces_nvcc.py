@@ -10,8 +10,8 @@ import pytest
 from emulated_cuda import KERNEL
 
 from feredge.runtime.errors import KernelError
+from feredge.runtime.gpu.compilers import OPTIONS, Nvcc
 from feredge.runtime.preprocess import compilers
-from feredge.runtime.preprocess.compilers import OPTIONS, Nvcc
 
 # Turing, A100, Ampere, Orin, Ada, Hopper, Blackwell, Thor, RTX 50; Xavier where nvcc still has it.
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
@@ -80,7 +80,7 @@ def test_nvcc_makes_a_cubin_and_says_why_not(nvcc, monkeypatch):
 NVRTC = """
 from pathlib import Path
 from feredge.runtime.errors import KernelError
-from feredge.runtime.preprocess.compilers import MAJORS, open_nvrtc
+from feredge.runtime.gpu.compilers import MAJORS, open_nvrtc
 found = next(filter(None, map(open_nvrtc, MAJORS)), None)
 if found is None:
     raise SystemExit(77)

@@ -1,0 +1,1 @@
+"""Latency benchmarks behind fer-bench."""

@@ -1,0 +1,1 @@
+"""Accuracy evaluation behind fer-eval."""

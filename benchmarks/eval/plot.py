@@ -1,0 +1,78 @@
+"""An evaluation as a figure: each network's confusion matrix above its reliability."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
+from feredge.runtime.errors import OutputError, require
+from feredge.runtime.files import atomic_write
+
+SUFFIXES = (".png", ".svg")
+# Blue and orange of Okabe and Ito's palette, which the colour-blind tell apart.
+RIGHT, CONFIDENT = "#0072B2", "#D55E00"
+COLUMN_IN, HEIGHT_IN, DPI = 6.0, 10.0, 120
+
+
+def check_plot_path(path: Path) -> None:
+    """Check what a plot's file is called.
+
+    Raises:
+        OutputError: neither PNG nor SVG.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"--plot {path}: expected a name that ends in {' or '.join(SUFFIXES)}")
+
+
+def write_plot(path: Path, evaluation: Evaluation) -> None:
+    """Draw every network of an evaluation in a column of its own.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    Figure = require("matplotlib.figure", "bench").Figure
+    columns = len(evaluation.engines)
+    figure = Figure((COLUMN_IN * columns, HEIGHT_IN), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False, height_ratios=(3, 2))
+    for (above, below), engine in zip(axes.T, evaluation.engines):
+        draw_confusion(above, engine, evaluation)
+        draw_reliability(below, engine)
+    with atomic_write(path) as beside:
+        figure.savefig(beside, dpi=DPI)
+
+
+def draw_confusion(axis: Any, engine: EngineScores, evaluation: Evaluation) -> None:
+    """Draw a confusion matrix: shares of a row as shades, faces as numbers."""
+    counts = np.array(engine.scores.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axis.text(column, row, counts[row, column], ha="center", va="center",
+                  color="white" if share > 0.5 else "black")
+    places = range(len(evaluation.labels))
+    axis.set_xticks(places, evaluation.labels, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(places, evaluation.labels)
+    axis.set(xlabel="called", ylabel="is")
+    accuracy = engine.scores.accuracy
+    axis.set_title(f"{engine.engine}\naccuracy {accuracy.value:.1%} "
+                   f"[{accuracy.low:.1%}, {accuracy.high:.1%}], {evaluation.faces} faces")
+
+
+def draw_reliability(axis: Any, engine: EngineScores) -> None:
+    """Draw accuracy over confidence; a point's area grows with its faces."""
+    bins = engine.scores.reliability
+    confidence = [item.confidence for item in bins]
+    most = max(item.faces for item in bins)
+    axis.plot((0, 1), (0, 1), color="black", linestyle=":", label="as sure as right")
+    axis.vlines(confidence, confidence, [item.accuracy for item in bins], color=CONFIDENT,
+                label="too sure or too unsure by")
+    axis.scatter(confidence, [item.accuracy for item in bins], color=RIGHT, zorder=2,
+                 s=[20 + 200 * item.faces / most for item in bins], label="faces of a bin")
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share that is right")
+    axis.legend(loc="upper left", markerscale=0.6)
+    error = engine.scores.expected_calibration_error
+    axis.set_title(f"expected calibration error {error.value:.1%} "
+                   f"[{error.low:.1%}, {error.high:.1%}]")

@@ -1,0 +1,66 @@
+"""Results files: what was measured, and on what machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from feredge.benchmarks.bench.sensors import sensors
+from feredge.runtime.files import atomic_write, check_folder
+from feredge.runtime.machine import cpu_name
+
+# Distributions by the module whose use makes them matter; those of a JetPack have no metadata.
+PACKAGES = {
+    "numpy": "numpy", "onnxruntime": "onnxruntime", "cv2": "opencv-python", "torch": "torch",
+    "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_cu13",
+    "pycuda": "pycuda",
+}
+
+
+def environment() -> dict[str, Any]:
+    """Return the machine, its state and the packages that a number belongs to."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "packages": packages(),
+        "sensors": sensors(),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that were used."""
+    found = {}
+    for module, name in PACKAGES.items():
+        if module in sys.modules:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = str(getattr(sys.modules[module], "__version__", "unknown"))
+    return found
+
+
+def results_path(asked: Path, conditions: str) -> Path:
+    """Return the file that results go to: a folder's file is named after the conditions.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = asked / f"{conditions}.json" if asked.is_dir() else asked
+    check_folder(path)
+    return path
+
+
+def write_results(path: Path | None, results: Mapping[str, Any]) -> None:
+    """Write results with the environment beside them, whole or not at all; None writes nothing."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {**results, "environment": environment()}
+        with atomic_write(path) as beside:
+            beside.write_text(json.dumps(document, indent=1) + "\n")

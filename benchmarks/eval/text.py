@@ -1,0 +1,88 @@
+"""An evaluation as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
+from feredge.benchmarks.eval.scores import Comparison, Groups, Interval
+
+FIRST_FLIPS = 10
+CELL = 8
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return everything but the names of pictures without a face and of most flips."""
+    return "\n".join(lines(evaluation))
+
+
+def lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the lines: the data, then every network."""
+    yield data_line(evaluation)
+    for name, pictures in evaluation.left_out.items():
+        yield f"left out of every number: {pictures} pictures of {name}, which the networks lack"
+    if evaluation.unseen:
+        yield f"no faces of {', '.join(evaluation.unseen)}: an answer of theirs counts as wrong"
+    for engine in evaluation.engines:
+        yield ""
+        yield from engine_lines(engine, evaluation.labels)
+
+
+def data_line(evaluation: Evaluation) -> str:
+    """Return what was evaluated."""
+    how = "the best face of each scene" if evaluation.detected else "each taken whole as a face"
+    return (f"{evaluation.data}: {evaluation.pictures} pictures, {how}; {evaluation.faces} scored, "
+            f"{len(evaluation.without_face)} without a face, {len(evaluation.broken)} broken")
+
+
+def engine_lines(engine: EngineScores, labels: tuple[str, ...]) -> Iterator[str]:
+    """Yield one network's lines."""
+    scores = engine.scores
+    yield (f"{engine.engine}: accuracy {percent(scores.accuracy)}, balanced "
+           f"{percent(scores.balanced_accuracy)}, calibration error "
+           f"{percent(scores.expected_calibration_error)}; {engine.faces_per_s:.0f} faces/s")
+    wide = max(map(len, labels)) + 2
+    yield f"{'':<{wide}}{'precision':>11}{'recall':>9}{'F1':>9}{'faces':>9}"
+    for label, row in scores.classes.items():
+        yield (f"{label:<{wide}}{share(row.precision):>11}{share(row.recall):>9}{share(row.f1):>9}"
+               f"{row.support:>9}")
+    # Columns are headed by the start of each label.
+    yield f"{'is, called':<{wide}}" + "".join(f"{label[:CELL - 1]:>{CELL}}" for label in labels)
+    for label, counts in zip(labels, scores.confusion):
+        yield f"{label:<{wide}}" + "".join(f"{count:>{CELL}}" for count in counts)
+    if engine.groups:
+        yield from group_lines(engine.groups)
+    if engine.against_first:
+        yield from comparison_lines(engine.against_first)
+
+
+def group_lines(groups: Groups) -> Iterator[str]:
+    """Yield accuracy by group and the widest gap."""
+    for name, group in groups.groups.items():
+        yield f"{name or '(not given)'}: {percent(group.accuracy)} of {group.faces} faces"
+    yield (f"gap from {groups.worst or '(not given)'} to {groups.best or '(not given)'}: "
+           f"{percent(groups.gap)}")
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield how a network differs from the first."""
+    flips = comparison.flips
+    yield (f"against the first: same label {comparison.agreement:.2%}, accuracy "
+           f"{percent(comparison.accuracy_change, '+')}; {len(flips)} flips: "
+           f"{comparison.right_to_wrong} right to wrong, {comparison.wrong_to_right} wrong to "
+           f"right, {comparison.wrong_to_wrong} wrong to wrong; McNemar p = "
+           f"{comparison.mcnemar_p:.3g}")
+    for flip in flips[:FIRST_FLIPS]:
+        yield f"  {flip.picture} is {flip.truth}: {flip.before} -> {flip.after}"
+    if len(flips) > FIRST_FLIPS:
+        yield f"  and {len(flips) - FIRST_FLIPS} more, all named by --json"
+
+
+def percent(interval: Interval, sign: str = "") -> str:
+    """Return a value and its interval."""
+    return (f"{interval.value:{sign}.2%} [{interval.low:{sign}.2%}, {interval.high:{sign}.2%}]")
+
+
+def share(value: float | None) -> str:
+    """Return a share, or a dash for none."""
+    return "-" if value is None else f"{value:.1%}"

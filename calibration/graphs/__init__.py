@@ -1,0 +1,1 @@
+"""Quantized graphs: Q/DQ placement, rewriting and weight rounding."""

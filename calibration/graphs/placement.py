@@ -1,0 +1,141 @@
+"""Which tensors INT8 covers: a few rules over an FP32 graph whose names are module paths.
+
+| operator              | rule                                                                     |
+| --------------------- | ------------------------------------------------------------------------ |
+| Conv                  | its input and its weight; float if a pattern says so or it is tiny       |
+| Slice, Split, MaxPool | none of their own: they share the scale of what they cut                 |
+| residual Add          | TensorRT: the shortcut only, where a convolution feeds the sum directly  |
+| everything else       | TensorRT: float. CPUs: what stands between quantised tensors is, too     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+
+import onnx_ir as ir
+
+from feredge.runtime.results import Array
+
+SHARES_SCALE = frozenset(("Slice", "Split", "MaxPool"))
+MIN_CHANNELS = 16  # fewer, and a convolution gains nothing from INT8; the 3-channel stem does
+
+
+def quantised_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Node]:
+    """Return the convolutions that run in INT8, in the graph's order.
+
+    Args:
+        graph: FP32, from `onnx_from_torch`.
+        keep_float: patterns of module paths that stay float, as `*.cbam.*`.
+    """
+    return [
+        node for node in graph
+        if node.op_type == "Conv" and not is_tiny(node)
+        and not any(fnmatch(str(node.name), pattern) for pattern in keep_float)
+    ]
+
+
+def is_tiny(conv: ir.Node) -> bool:
+    """Tell whether a convolution has too few channels for INT8."""
+    out_channels, in_channels = weight_tensor_of(conv).shape.numpy()[:2]
+    return bool(out_channels < MIN_CHANNELS or (in_channels < MIN_CHANNELS and in_channels != 3))
+
+
+def weight_of(conv: ir.Node) -> Array:
+    """Return a convolution's constant weight, `(out, in, kh, kw)` float32."""
+    return weight_tensor_of(conv).numpy()
+
+
+def weight_tensor_of(conv: ir.Node) -> ir.TensorProtocol:
+    """Return a convolution's constant weight as the tensor that clones of its graph share."""
+    weight = ir.convenience.get_const_tensor(input_of(conv, 1))
+    assert weight is not None, f"{conv.name} has no constant weight"
+    return weight
+
+
+def source_of(value: ir.Value) -> ir.Value:
+    """Return the tensor that a value is cut from: the one whose scale it shares."""
+    node = value.producer()
+    while node is not None and node.op_type in SHARES_SCALE:
+        value = input_of(node)
+        node = value.producer()
+    return value
+
+
+def input_of(node: ir.Node, index: int = 0) -> ir.Value:
+    """Return an input that must be there."""
+    value = node.inputs[index]
+    assert value is not None, f"{node.name} has no input {index}"
+    return value
+
+
+def activated(node: ir.Node) -> ir.Value:
+    """Return a node's output behind the ReLU that will be fused with it, if there is one."""
+    output = node.outputs[0]
+    consumers = [use.node for use in output.uses()]
+    if len(consumers) == 1 and consumers[0].op_type == "Relu":
+        return consumers[0].outputs[0]
+    return output
+
+
+def shortcuts(graph: ir.Graph, convs: Iterable[ir.Node]) -> list[tuple[ir.Node, int]]:
+    """Return the residual sums, and which of their inputs is the shortcut.
+
+    Only where a convolution feeds the sum directly and the other side is a tensor that is INT8
+    anyway or a projection: then convolution, sum and ReLU fuse. A gated residual does not.
+    """
+    chosen = set(convs)
+    found = []
+    for node in graph:
+        if node.op_type != "Add":
+            continue
+        makers = [source_of(input_of(node, k)).producer() for k in (0, 1)]
+        if makers[0] in chosen and makers[1] is not None and (
+            makers[1] in chosen or makers[1].op_type == "Relu"
+        ):
+            found.append((node, 1))
+    return found
+
+
+def tensorrt_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
+    """Return the tensors that carry Q/DQ in the TensorRT graph."""
+    inputs = [source_of(input_of(conv)) for conv in convs]
+    sums = [source_of(input_of(node, k)) for node, k in shortcuts(graph, convs)]
+    return list(dict.fromkeys([*inputs, *sums]))
+
+
+def cpu_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
+    """Return the tensors that carry Q/DQ in the CPU graph.
+
+    onnxruntime runs an operator in INT8 only where its inputs and its output are quantised, so
+    these reach over whole chains: convolutions, the sums and concatenations between them.
+    """
+    inputs = {source_of(input_of(conv)) for conv in convs}
+    chosen = set(convs)
+    values = dict.fromkeys(inputs & set(graph.inputs))
+    for node in graph:
+        covered = [value in values or source_of(value) in values
+                   for value in node.inputs if value is not None]
+        if node in chosen:
+            values[activated(node)] = None
+        elif node.op_type in ("Add", "Concat") and all(covered):
+            values[activated(node)] = None
+        elif node.op_type == "Split" and covered[0]:
+            values.update(dict.fromkeys(node.outputs))
+        elif (node.op_type == "Relu" and covered[0]) or node.outputs[0] in inputs:
+            values[node.outputs[0]] = None
+    return list(values)
+
+
+def range_key(value: ir.Value, graph: ir.Graph) -> str:
+    """Return the stable name of a tensor's range, whichever convolutions are chosen for INT8.
+
+    `layer1.0.conv1:input` for the first convolution that reads it and is not tiny, else
+    `layer1.0.conv2:output` for the node that makes it.
+    """
+    for conv in quantised_convs(graph):
+        if source_of(input_of(conv)) is value:
+            return f"{conv.name}:input"
+    node = value.producer()
+    assert node is not None, f"{value.name} is neither computed nor read by a convolution"
+    return f"{node.name}:output"

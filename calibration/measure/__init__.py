@@ -1,0 +1,1 @@
+"""Activation ranges: measurement, methods, caches and imports."""

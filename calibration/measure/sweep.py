@@ -1,0 +1,182 @@
+"""Which method's ranges lose least: each is tried on faces that it was not measured on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
+from feredge.calibration.graphs.sessions import judging_session, session_of
+from feredge.calibration.measure.activations import Activations
+from feredge.calibration.measure.histograms import Histogram
+from feredge.calibration.measure.methods import METHODS, bounds
+from feredge.calibration.quality.agreement import agreement, answers, divergences
+from feredge.calibration.ranges import Ranges
+from feredge.runtime.results import Array
+
+EVERY = 4  # one face of so many is held out, in the folder's order: of every class its share
+MOST_HELD_OUT = 256  # more would cost memory and time and tell the methods no better apart
+LEAST_HELD_OUT = 16  # fewer tell nothing
+BATCH = 8  # at a time: at 224 px and full width 32 faces' activations would need a gigabyte
+STANDARD_ERRORS = 2  # closer than so many is noise
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The histograms of the faces that calibrate and of those held out, and the latter's crops."""
+
+    calibrating: dict[str, Histogram]
+    held_out: dict[str, Histogram]
+    crops: Array
+    classes: Array
+    faces: int
+
+    def bounds(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Return the ranges by every method, of both parts: histograms add up."""
+        return {key: bounds(part + self.held_out[key]) for key, part in self.calibrating.items()}
+
+
+def parted(
+    batches: Iterable[tuple[Array, Array]], pictures: int
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield crops, their classes, and which of them are held out, `(n,)` bool.
+
+    One of every `EVERY`, or fewer if there are many.
+
+    Args:
+        batches: crops and classes, from `FaceFolder.labelled_batches`.
+        pictures: about how many faces there are.
+    """
+    every = max(EVERY, -(-pictures // MOST_HELD_OUT))
+    read = 0
+    for crops, classes in batches:
+        yield crops, classes, np.arange(read, read + len(crops)) % every == every - 1
+        read += len(crops)
+
+
+def measure(
+    model: ir.Model, convs: Sequence[ir.Node], batches: Iterable[tuple[Array, Array]], pictures: int
+) -> Measured:
+    """Read the faces once, and hold some out.
+
+    Args:
+        model: FP32, from `onnx_from_torch`; left as it was.
+        convs: its convolutions that will run in INT8.
+        batches: crops and classes, from `FaceFolder.labelled_batches`.
+        pictures: about how many faces there are.
+
+    Raises:
+        CalibrationError: an activation is not finite.
+    """
+    activations = Activations(model, convs)
+    parts = activations.histograms(), activations.histograms()
+    kept = []
+    faces = 0
+    for crops, classes, held in parted(batches, pictures):
+        for histograms, chosen in zip(parts, (~held, held)):
+            activations.add(crops[chosen], histograms)
+        kept.append((crops[held], classes[held]))
+        faces += len(crops)
+    crops, classes = map(np.concatenate, zip(*kept))
+    return Measured(*parts, crops, classes, faces)
+
+
+def swept(
+    model: ir.Model, keep_float: Sequence[str], measured: Measured, ranges: Ranges
+) -> Ranges:
+    """Choose the method and return the ranges that it makes of all faces.
+
+    The methods compete with the ranges of the calibrating faces on those held out. The winner's
+    ranges are then taken from both parts, as histograms add up and more faces are better.
+
+    Args:
+        model: FP32; left as it was.
+        keep_float: patterns of module paths that stay float.
+        measured: from `measure`.
+        ranges: whom they belong to.
+    """
+    ranges = replace(ranges, values=measured.bounds())
+    if len(measured.crops) < LEAST_HELD_OUT:
+        warnings.warn(f"{len(measured.crops)} faces could be held out, {LEAST_HELD_OUT} are needed "
+                      "to compare the calibration methods: the ranges are the extremes (max); "
+                      "500 faces or more are recommended", stacklevel=2)
+        return ranges
+    calibrated = replace(ranges, values={key: bounds(part)
+                                         for key, part in measured.calibrating.items()})
+    expected = answered(session_of(model), measured.crops)
+    trials = {}
+    for method in METHODS:
+        tried = replace(calibrated, method=method)
+        trials[method] = {name: answered(judging_session(name, graph), measured.crops)
+                          for name, graph in judged(model, tried, keep_float)}
+    rows = [{"method": method, "faces": len(expected),
+             **quality(expected, trials[method], measured.classes)} for method in METHODS]
+    return replace(ranges, method=best(expected, trials, measured.classes), sweep=rows)
+
+
+def judged(
+    model: ir.Model, ranges: Ranges, keep_float: Sequence[str]
+) -> Iterable[tuple[str, ir.Model]]:
+    """Yield the INT8 graphs, one after the other as each holds all weights.
+
+    The CPU's has 7-bit weights, right on every CPU.
+    """
+    yield "tensorrt", tensorrt_graph(model, ranges, keep_float)
+    yield "cpu-7bit", cpu_graph(model, ranges, keep_float, 7)
+
+
+def answered(session: Any, crops: Array) -> Array:
+    """Return the probabilities of `(n, 3, side, side)` crops, `(n, classes)`."""
+    parts = (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
+    return answers({"graph": session}, parts)["graph"]
+
+
+def quality(expected: Array, graphs: Mapping[str, Array], classes: Array) -> dict[str, Any]:
+    """Return what a report says of a method: per graph, against FP32 and against the labels."""
+    known = classes >= 0
+    agreed = {name: agreement(expected, got) for name, got in graphs.items()}
+    return {
+        "top1": {name: found.top1 for name, found in agreed.items()},
+        "mean_kl": {name: found.kl for name, found in agreed.items()},
+        "accuracy": {name: float((got.argmax(axis=1) == classes)[known].mean())
+                     for name, got in graphs.items()} if known.any() else None,
+    }
+
+
+def best(expected: Array, trials: Mapping[str, Mapping[str, Array]], classes: Array) -> str:
+    """Return the method that loses least; of those within noise of it, the simplest.
+
+    A method that errs more often than another on labelled faces is out; among the others the
+    divergence from FP32 decides. Every face counts with the mean over the graphs.
+    """
+    known = classes >= 0
+    contenders = list(trials)
+    if known.any():
+        errors = {method: np.mean([(got.argmax(axis=1) != classes)[known]
+                                   for got in graphs.values()], axis=0)
+                  for method, graphs in trials.items()}
+        contenders = within_noise(errors)
+    losses = {method: np.mean([divergences(expected, got) for got in trials[method].values()],
+                              axis=0) for method in contenders}
+    return within_noise(losses)[0]
+
+
+def within_noise(losses: Mapping[str, Array]) -> list[str]:
+    """Return the methods, in their order, that lose no more than the best one or by chance alone.
+
+    The faces are the same, so the difference is judged face by face: its mean must exceed
+    `STANDARD_ERRORS` of its standard error to count.
+    """
+    least = min(losses.values(), key=lambda loss: float(loss.mean()))
+    found = []
+    for method, loss in losses.items():
+        excess = loss - least
+        noise = excess.std(ddof=1) / np.sqrt(len(excess)) if len(excess) > 1 else np.inf
+        if excess.mean() <= STANDARD_ERRORS * noise:
+            found.append(method)
+    return found

@@ -1,0 +1,1 @@
+"""Quality of quantized graphs: agreement, accuracy, sensitivity and the gate."""

@@ -1,0 +1,1 @@
+"""The export report as text and as an HTML page."""

@@ -1,0 +1,1 @@
+"""TensorRT plans: builder, versions, sidecars and INT8 coverage."""

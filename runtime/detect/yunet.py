@@ -1,0 +1,133 @@
+"""Face detection: a YuNet-format network in onnxruntime, and its decoder.
+
+Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20,
+2023 (doi 10.1007/s11633-023-1423-y).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from feredge.runtime.detect.base import Detector
+from feredge.runtime.engines.onnxruntime import open_session
+from feredge.runtime.errors import EngineError
+from feredge.runtime.results import Array, Faces
+
+STRIDES = (8, 16, 32)
+PARTS = ("cls", "obj", "bbox", "kps")
+OUTPUTS = [f"{part}_{stride}" for part in PARTS for stride in STRIDES]
+NMS_IOU = 0.3  # YuNet's own
+
+
+class YuNetDetector(Detector):
+    """A YuNet-format network, with a dynamic input or a fixed one, in onnxruntime."""
+
+    def __init__(
+        self, path: Path, size_px: int, min_score: float, threads: int | None = None
+    ) -> None:
+        self.session = open_session(path, threads)
+        self.input_name, self.fixed = input_of(self.session, path)
+        self.size_px, self.min_score = size_px, min_score
+
+    def detect(self, frame_bgr: Array) -> Faces:
+        """Find the faces of a frame.
+
+        Args:
+            frame_bgr: `(h, w, 3)` uint8.
+
+        Returns:
+            Faces in the frame's own pixels, best first.
+        """
+        canvas, scale = padded_input(frame_bgr, self.size_px, self.fixed)
+        feed = {self.input_name: canvas}
+        outputs = dict(zip(OUTPUTS, self.session.run(OUTPUTS, feed)))
+        return decoded(outputs, canvas.shape[2:], scale, self.min_score)
+
+    def close(self) -> None:
+        """Free the session."""
+        self.session = None
+
+
+def input_of(session: Any, path: Path) -> tuple[str, tuple[int, int] | None]:
+    """Return the name of a YuNet-format network's input and its fixed `(h, w)`, if it has one.
+
+    Raises:
+        EngineError: the inputs and outputs are not YuNet's.
+    """
+    inputs = session.get_inputs()
+    missing = set(OUTPUTS) - {value.name for value in session.get_outputs()}
+    if missing or len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise EngineError(f"{path} is not a YuNet-format face detector: expected one image input "
+                          f"and outputs {OUTPUTS[0]} to {OUTPUTS[-1]}")
+    height, width = inputs[0].shape[2:]
+    fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return inputs[0].name, fixed
+
+
+def padded_input(
+    frame_bgr: Array, size_px: int, fixed: tuple[int, int] | None
+) -> tuple[Array, tuple[float, float]]:
+    """Scale a frame, anchored top left, onto a canvas padded with zeros.
+
+    Returns:
+        `(1, 3, h, w)` float32, BGR, 0 to 255, sides multiples of 32 or the network's fixed ones;
+        and the scale from the frame to it along x and y.
+    """
+    height, width = frame_bgr.shape[:2]
+    inner, shape = canvas_size(frame_bgr.shape, size_px, fixed)
+    shrinks = cv2.INTER_AREA if inner[0] < width / 2 else cv2.INTER_LINEAR
+    small = cv2.resize(frame_bgr, inner, interpolation=shrinks)
+    canvas = np.zeros((1, 3, *shape), np.float32)
+    canvas[0, :, : inner[1], : inner[0]] = small.transpose(2, 0, 1)
+    return canvas, (inner[0] / width, inner[1] / height)
+
+
+def canvas_size(
+    frame_shape: tuple[int, ...], size_px: int, fixed: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of the scaled frame, `(w, h)`, and of the canvas around it, `(h, w)`."""
+    height, width = frame_shape[:2]
+    ratio = (min(size_px, *fixed) if fixed else size_px) / max(height, width)
+    inner = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    return inner, fixed or (-(-inner[1] // 32) * 32, -(-inner[0] // 32) * 32)
+
+
+def decoded(
+    outputs: dict[str, Array], shape: tuple[int, ...], scale: tuple[float, float], min_score: float
+) -> Faces:
+    """Turn a YuNet-format network's outputs into faces.
+
+    Args:
+        outputs: `cls`, `obj` `(1, m, 1)`, `bbox` `(1, m, 4)`, `kps` `(1, m, 10)` a stride.
+        shape: height and width of the canvas.
+        scale: from the frame to the canvas, along x and y.
+        min_score: faces below it are dropped.
+    """
+    levels = [level_faces(outputs, stride, shape[1] // stride, min_score) for stride in STRIDES]
+    boxes, landmarks, scores = (np.concatenate(parts) for parts in zip(*levels))
+    widths_heights = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxes(widths_heights.tolist(), scores.tolist(), min_score, NMS_IOU)
+    rows = np.asarray(kept, np.int64).reshape(-1)
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    factor = np.array(scale)
+    return Faces.detected(
+        boxes[rows] / np.tile(factor, 2), landmarks[rows] / factor, scores[rows]
+    )
+
+
+def level_faces(
+    outputs: dict[str, Array], stride: int, columns: int, min_score: float
+) -> tuple[Array, Array, Array]:
+    """Decode one stride: boxes `(k, 4)`, landmarks `(k, 5, 2)`, scores `(k,)` on the canvas."""
+    classes, objects, boxes, points = (outputs[f"{part}_{stride}"][0] for part in PARTS)
+    scores = np.sqrt(np.clip(classes, 0, 1) * np.clip(objects, 0, 1))[:, 0]
+    cells = np.flatnonzero(scores >= min_score)
+    origins = np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
+    centres = (origins + boxes[cells, :2]) * stride
+    halves = np.exp(boxes[cells, 2:]) * stride / 2
+    landmarks = (origins[:, None] + points[cells].reshape(-1, 5, 2)) * stride
+    return np.concatenate([centres - halves, centres + halves], axis=1), landmarks, scores[cells]

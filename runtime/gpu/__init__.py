@@ -1,0 +1,1 @@
+"""The GPU: context, buffers, CUDA graphs, and the kernels compiled for it."""

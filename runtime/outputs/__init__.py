@@ -1,0 +1,1 @@
+"""Outputs: annotated pictures and videos, JSON lines, CSV, the terminal, a window."""

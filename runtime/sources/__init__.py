@@ -1,0 +1,1 @@
+"""Sources: pictures, folders, videos, streams and cameras."""

@@ -1,0 +1,1 @@
+"""Tracking over time: tracks, smoothing, and reuse of predictions."""

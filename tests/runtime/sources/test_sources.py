@@ -1,0 +1,145 @@
+import shlex
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from feredge.runtime.errors import SourceError
+from feredge.runtime.sources import captures as sources
+from feredge.runtime.sources import live
+from feredge.runtime.sources.captures import Pictures, Video, open_camera, open_source
+
+
+def numbered(count, height=64, width=64):
+    """Frames that are told apart by their brightness."""
+    return [np.full((height, width, 3), 8 * k % 248, np.uint8) for k in range(count)]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
+def test_a_video_file_loses_no_frame_however_slow_its_reader(write_clip, name):
+    source = open_source(str(write_clip(numbered(30), name)))
+    assert isinstance(source, Video) and not source.live and source.fps == pytest.approx(25)
+    seen = []
+    for frame in source.frames():
+        if frame.index % 10 == 0:
+            time.sleep(0.05)
+        seen.append(frame)
+    assert [frame.index for frame in seen] == list(range(30))
+    brightness = [frame.frame_bgr.mean() for frame in seen]
+    assert np.abs(np.array(brightness) - [8 * k % 248 for k in range(30)]).max() < 6
+    assert seen[-1].time_s == pytest.approx(29 / 25, abs=0.05) and seen[0].time_s == 0
+    assert seen[0].age_ms is None and not source.problems
+    source.close()
+
+
+def test_a_camera_that_is_not_there_is_an_error():
+    with pytest.raises(SourceError, match="camera 97 is not there"):
+        open_camera(97)
+
+
+def test_a_folders_broken_pictures_are_named_and_the_rest_is_done(tmp_path, astronaut):
+    for name in ("a.png", "c/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), astronaut)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    source = open_source(str(tmp_path))
+    assert isinstance(source, Pictures) and source.expected == 3
+    assert [frame.source for frame in source.frames()] == [
+        str(tmp_path / "a.png"), str(tmp_path / "c/d.png")]
+    assert len(source.problems) == 1 and "b.png" in source.problems[0]
+
+
+def test_sources_that_cannot_be_read_say_why(tmp_path, write_clip):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("hello")
+    whole = write_clip(numbered(60, 240, 320)).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index stands at the end
+    (tmp_path / "empty").mkdir()
+    for name, said in (
+        ("missing.mp4", "does not exist"), ("empty.mp4", "is empty"),
+        ("text.mp4", "neither a picture nor a video"), ("cut.mp4", "may be truncated"),
+        ("empty", "holds no pictures"),
+    ):
+        with pytest.raises(SourceError, match=said):
+            open_source(str(tmp_path / name))
+
+
+def test_a_truncated_video_that_opens_is_reported_at_its_end(write_clip, tmp_path):
+    rng = np.random.default_rng(0)
+    noisy = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(60)]
+    whole = write_clip(noisy, "clip.avi").read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) // 2])
+    source = open_source(str(cut))
+    delivered = len(list(source.frames()))
+    assert 0 < delivered < 60
+    assert "of 60 frames" in source.problems[0] and "truncated" in source.problems[0]
+
+
+def test_a_pipeline_without_gstreamer_says_which_cv2_has_it(monkeypatch):
+    built = "  Video I/O:\n    GStreamer:                   NO\n"
+    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: built)
+    with pytest.raises(SourceError, match=r"no GStreamer .*JetPack's cv2"):
+        open_source("gst:videotestsrc ! appsink")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What a cv2 with GStreamer, which pip's has not, is asked to open."""
+    pipelines = []
+
+    class Refusing:
+        def isOpened(self):
+            return False
+
+    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: "GStreamer: YES (1.20.3)")
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *a: pipelines.append(a) or Refusing())
+    return pipelines
+
+
+def test_a_pipeline_is_handed_to_gstreamer(asked):
+    with pytest.raises(SourceError, match="does not start"):
+        open_source("gst:videotestsrc ! appsink")
+    assert asked == [("videotestsrc ! appsink", cv2.CAP_GSTREAMER)]
+
+
+def test_a_csi_camera_is_the_pipeline_of_its_sensor(asked):
+    with pytest.raises(SourceError, match="csi:1 does not start; try it with: gst-launch"):
+        open_source("csi:1")
+    (pipeline, backend), = asked
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! ") and "appsink" in pipeline
+    assert backend == cv2.CAP_GSTREAMER
+    with pytest.raises(SourceError, match="expected csi: and the sensor's number"):
+        open_source("csi:front")
+
+
+def test_a_pipeline_that_hangs_when_it_is_opened_is_an_error_with_what_to_try(asked, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(live, "OPENING_S", 0.1)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *_: released.wait(60))
+    with pytest.raises(SourceError, match="csi:0 does not open within 0 s; try it with: ") as error:
+        open_source("csi:0")
+    released.set()
+    _, command = str(error.value).split("try it with: ")
+    words = shlex.split(command)  # in a shell, brackets need quotes
+    assert words[:3] == ["gst-launch-1.0", "nvarguscamerasrc", "sensor-id=0"]
+    assert "video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1" in words
+
+
+@pytest.mark.parametrize("secret", [
+    "location=rtsp://admin:hush@cam/live", "location=rtsp://cam/live user-pw=hush",
+    "location=rtsp://cam/live user-id=admin user-pw = 'hush hush'",
+    "uri=srt://cam:1?passphrase=hush", 'uri=srt://cam:1 passphrase="hush"',
+])
+def test_a_pipelines_password_is_in_no_error(asked, secret):
+    with pytest.raises(SourceError, match="does not start") as error:
+        open_source(f"gst:somesrc {secret} ! appsink")
+    assert "hush" not in str(error.value) and "//cam" in str(error.value)
+    assert asked[0][0] == f"somesrc {secret} ! appsink"
+
+
+def test_an_address_where_nothing_answers_is_an_error():
+    with pytest.raises(SourceError, match="cannot be opened"):
+        open_source("http://127.0.0.1:9/stream")
