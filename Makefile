@@ -1,7 +1,10 @@
-# make demo   from nothing to labelled faces in a picture
+# make demo   from nothing to labeled faces in a picture
+# make check  ruff, mypy --strict and the fast tests
 # make test   everything that CI runs
-# make bench  the numbers of the README, measured here (needs the labelled faces, see README)
-# make compare  ... and those of others
+# make core   the runtime alone, with its lowest (RESOLUTION=lowest) or newest requirements
+# make fuzz   100,000 generated inputs through every parser
+# make bench  the numbers of the READMEs, measured here (needs the labeled faces, see CONTRIBUTING)
+# make compare  ... and those of other quantizers and packages
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -9,27 +12,51 @@ BIN    := $(VENV)/bin
 # A CPU build of torch is enough to export; a venv that has another one keeps it.
 TORCH  ?= torch==2.13.0
 DETECTOR ?=
+# Two workers share the cores with the threads of onnxruntime and OpenCV.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: demo test lint types pytest resolve bench compare clean
+.PHONY: demo check test lint types fast pytest core resolve fuzz bench compare clean
 
-demo: $(VENV)/demo
+demo: $(VENV)/demo demo/manet.int8.onnx
+	picture=$$($(BIN)/python -m feredge.export.portrait) && \
+	$(BIN)/fer-run --engine demo/manet.int8.onnx --source "$$picture" \
+		$(if $(DETECTOR),--detector $(DETECTOR)) --output demo/portrait.jpg --jsonl demo/portrait.jsonl && \
+	$(BIN)/fer-run --source "$$picture" --output demo/bundled.jpg --jsonl demo/bundled.jsonl
+	@echo "with the exported network, demo/portrait.jpg and demo/portrait.jsonl:"; cat demo/portrait.jsonl
+	@echo "with the bundled network, demo/bundled.jpg and demo/bundled.jsonl:"; cat demo/bundled.jsonl
+
+demo/manet.int8.onnx: | $(VENV)/demo
 	$(BIN)/fer-export --model manet --int8 --target onnx --output demo
-	$(BIN)/fer-run --engine demo/manet.int8.onnx --source "$$($(BIN)/python -m feredge.export.portrait)" \
-		$(if $(DETECTOR),--detector $(DETECTOR)) --output demo/portrait.jpg --jsonl demo/portrait.jsonl
-	@echo "demo/portrait.jpg and demo/portrait.jsonl:"; cat demo/portrait.jsonl
 
-test: lint types pytest resolve
+check: lint types fast
+
+test: lint types-all pytest resolve
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 
 types: $(VENV)/dev
+	MYPYPATH=src $(BIN)/mypy -p feredge
+
+types-all: $(VENV)/dev
 	for version in 3.10 3.11 3.13; do \
 		MYPYPATH=src $(BIN)/mypy --python-version $$version -p feredge || exit 1; \
 	done
 
+fast: $(VENV)/dev
+	$(PYTEST) -m "not slow" -q
+
 pytest: $(VENV)/dev
-	$(BIN)/pytest
+	$(PYTEST)
+
+# What a device installs, without torch or any extra, on the oldest and the newest of everything.
+RESOLUTION ?= highest
+LOWEST := numpy==1.23.5 opencv-python==4.6.0.66 onnxruntime==1.18.0
+core:
+	$(PYTHON) -m venv build/core-$(RESOLUTION)
+	build/core-$(RESOLUTION)/bin/pip install --quiet pytest pytest-timeout scikit-image . \
+		$(if $(filter lowest,$(RESOLUTION)),$(LOWEST))
+	build/core-$(RESOLUTION)/bin/pytest -q -p no:cacheprovider tests/core
 
 # The core must resolve from JetPack 6's Python to the newest.
 resolve: $(VENV)/dev

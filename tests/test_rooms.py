@@ -1,4 +1,4 @@
-"""The rooms: imports point one way, heavy packages load late, the top level stays as it is."""
+"""The rooms: import directions, no import circles, late loading of heavy packages, the top level."""
 
 import ast
 import json
@@ -13,18 +13,36 @@ ORDER = ("runtime", "calibration", "export", "benchmarks")
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "cv2", "tensorrt", "tensorrt_rtx", "pycuda"}
 
 
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def import_nodes(node):
+    """Yield the import statements below a node, lazy ones included, those for types alone not."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not is_type_checking(child):
+            yield from import_nodes(child)
+
+
 def imported(file):
-    for node in ast.walk(ast.parse(file.read_text())):
+    """Yield the full names of the modules and attributes that a file imports."""
+    for node in import_nodes(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
+        else:
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def room_files(rooms=ORDER):
+    return [file for room in rooms for file in sorted((ROOT / room).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("room", ORDER)
 def test_a_room_imports_only_itself_and_the_rooms_before_it(room):
     allowed = ORDER[: ORDER.index(room) + 1]
-    files = list((ROOT / room).rglob("*.py"))
+    files = room_files([room])
     assert files
     for file in files:
         for name in imported(file):
@@ -33,7 +51,7 @@ def test_a_room_imports_only_itself_and_the_rooms_before_it(room):
 
 
 def test_the_runtime_never_names_torch_or_onnx():
-    for file in (ROOT / "runtime").rglob("*.py"):
+    for file in room_files(["runtime"]):
         roots = {name.split(".")[0] for name in imported(file)}
         assert not roots & {"torch", "onnx", "onnx_ir"}, file
 
@@ -65,5 +83,6 @@ def test_the_top_level_holds_the_rooms_and_little_else():
     ).stdout.split()
     top = {name.split("/")[0] for name in listed if not name.startswith(".")}
     assert top == {
-        *ORDER, "src", "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile",
+        *ORDER, "src", "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
+        "SECURITY.md", "LICENSE", "MANIFEST.in", "Makefile",
     }
