@@ -45,7 +45,8 @@ def sdist_names(built):
 @pytest.mark.parametrize("name", [
     "feredge/__init__.py", "feredge/py.typed", "feredge/runtime/fer_run.py",
     "feredge/runtime/preprocess/warp_faces.cu", "feredge/runtime/serve/live_page.html",
-    "feredge/runtime/weights/face_detector.onnx", "feredge/export/weights/manet-ferplus.safetensors",
+    "feredge/runtime/weights/face_detector.onnx",
+    "feredge/export/weights/manet-ferplus.safetensors",
     "feredge/export/report/template.html.jinja", "feredge/benchmarks/fer_eval.py",
 ])
 def test_the_wheel_holds_what_runs(wheel_names, name):

@@ -1,4 +1,4 @@
-"""The rooms: import directions, no import circles, late loading of heavy packages, the top level."""
+"""The rooms: import directions, late loading of heavy packages, the top level."""
 
 import ast
 import json

@@ -24,7 +24,8 @@ def functions(file):
             first = node.body[0]
             if ast.get_docstring(node) is not None:
                 lines -= first.end_lineno - first.lineno + 1
-            names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            names = [argument.arg for argument in arguments]
             yield node.name, lines, len([name for name in names if name not in ("self", "cls")])
 
 
