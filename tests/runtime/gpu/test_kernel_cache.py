@@ -5,7 +5,9 @@ import os
 import pytest
 
 from feredge.runtime.errors import KernelError, PackageError
-from feredge.runtime.preprocess import compile, compilers, cuda
+from feredge.runtime.gpu import compilers
+from feredge.runtime.gpu import kernel_cache as compile
+from feredge.runtime.preprocess import cuda
 
 
 class FakeCompiler:

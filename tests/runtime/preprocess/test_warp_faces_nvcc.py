@@ -10,8 +10,8 @@ import pytest
 from emulated_cuda import KERNEL
 
 from feredge.runtime.errors import KernelError
+from feredge.runtime.gpu import compilers
 from feredge.runtime.gpu.compilers import OPTIONS, Nvcc
-from feredge.runtime.preprocess import compilers
 
 # Turing, A100, Ampere, Orin, Ada, Hopper, Blackwell, Thor, RTX 50; Xavier where nvcc still has it.
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
