@@ -27,8 +27,9 @@ from feredge.runtime.errors import EngineError, FeredgeError, UsageError, requir
 
 if TYPE_CHECKING:
     from feredge.runtime.engines.base import Engine
-    from feredge.runtime.outputs.files import Output
+    from feredge.runtime.outputs.base import AnnotatedOutput, Output
     from feredge.runtime.pipeline import Pipeline
+    from feredge.runtime.serve.live_page import LivePage
     from feredge.runtime.sources.captures import Source
     from feredge.runtime.sources.multi import MultiSource
     from feredge.runtime.spec import ModelSpec
@@ -130,12 +131,15 @@ def run(options: argparse.Namespace) -> int:
             options.detector, options.detector_size, options.min_score, engine, threads
         ))
         outputs = open_outputs(options, source, engine.spec.labels, stack)
+        annotated_outputs = open_annotated_outputs(options, source, stack)
         pipeline = Pipeline(
             source, detector, reusing(engine, options.reuse), outputs, options.max_faces, at_once,
-            tracks=tracks, detect_every=options.detect_every, blur=options.blur,
+            annotated_outputs=annotated_outputs, tracks=tracks,
+            detect_every=options.detect_every, blur=options.blur,
         )
         if options.serve is not None:
-            outputs.append(opened_page(options, pipeline, stack))
+            page = opened_page(options, pipeline, stack)
+            (outputs if options.no_images else annotated_outputs).append(page)
         code = work(pipeline, source, options.max_silence)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
@@ -252,20 +256,42 @@ def asked_for(
         yield outputs.Csv(options.csv, labels)
     if options.summary:
         yield TrackSummary(options.summary, labels)
-    if options.output:
-        yield outputs.open_annotated(options.output, source)
-    to_file = (options.jsonl or options.csv or options.summary or options.output or options.json
-               or options.serve is not None)
-    by_default = has_screen() and not to_file and not options.no_images
-    if options.display or (options.display is None and by_default):
-        yield outputs.Window(source)
-    elif not to_file:
+    to_file = has_file_output(options)
+    if not to_file and not has_window(options):
         yield outputs.Text(labels)
     if to_file and sys.stderr.isatty():
         yield outputs.Progress(source.expected)
 
 
-def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStack) -> Output:
+def has_file_output(options: argparse.Namespace) -> bool:
+    """Return whether results go anywhere but to a window or the terminal."""
+    return bool(options.jsonl or options.csv or options.summary or options.output or options.json
+                or options.serve is not None)
+
+
+def has_window(options: argparse.Namespace) -> bool:
+    """Return whether a window is asked for, or is the default."""
+    by_default = has_screen() and not has_file_output(options) and not options.no_images
+    return bool(options.display or (options.display is None and by_default))
+
+
+def open_annotated_outputs(
+    options: argparse.Namespace, source: Source | MultiSource, stack: ExitStack
+) -> list[AnnotatedOutput]:
+    """Open the annotated file and the window that were asked for."""
+    from feredge.runtime.outputs import files
+
+    opened: list[AnnotatedOutput] = []
+    if options.output:
+        opened.append(files.open_annotated(options.output, source))
+        stack.callback(opened[-1].close)
+    if has_window(options):
+        opened.append(files.Window(source))
+        stack.callback(opened[-1].close)
+    return opened
+
+
+def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStack) -> LivePage:
     """Open the live page, and say where it is."""
     require("aiohttp", "serve")
     require("prometheus_client", "serve")

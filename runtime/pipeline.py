@@ -16,7 +16,7 @@ import numpy as np
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.outputs.annotator import Annotator, pixelated
-from feredge.runtime.outputs.files import Output
+from feredge.runtime.outputs.base import AnnotatedOutput, Output
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.captures import Source
 from feredge.runtime.sources.multi import MultiSource
@@ -115,10 +115,12 @@ class Pipeline:
     def __init__(
         self, source: Source | MultiSource, detector: Detector, engine: Engine,
         outputs: Sequence[Output], max_faces: int | None = None, at_once: int = 1, *,
-        tracks: bool = False, detect_every: int = 1, blur: bool = False, smooth: bool = True,
+        annotated_outputs: Sequence[AnnotatedOutput] = (), tracks: bool = False,
+        detect_every: int = 1, blur: bool = False, smooth: bool = True,
     ) -> None:
         self.source, self.detector, self.engine = source, detector, engine
-        self.outputs, self.max_faces, self.at_once = outputs, max_faces, at_once
+        self.outputs, self.annotated_outputs = outputs, annotated_outputs
+        self.max_faces, self.at_once = max_faces, at_once
         self.blur = blur
         self.new_stream = partial(SourceTracks, tracks, tracks and smooth, detect_every, count(1))
         # By source; pictures, which have no order, share one.
@@ -162,7 +164,7 @@ class Pipeline:
 
     def begun(self, frames: list[Frame]) -> list[FrameResult]:
         """Return what the answers will be, once it is clear whose turn a search is."""
-        return [FrameResult(frame, next(self.stream(frame).searched)) for frame in frames]
+        return [FrameResult(frame, next(self.stream(frame).is_detected)) for frame in frames]
 
     def stream(self, frame: Frame) -> SourceTracks:
         """Return what is kept of a frame's source."""
@@ -173,11 +175,11 @@ class Pipeline:
 
     def answer(self, answers: list[FrameResult]) -> list[FrameResult]:
         """Search and classify frames whose turn it is; several threads may do so at once."""
-        searched = [answer for answer in answers if answer.searched]
+        searched = [answer for answer in answers if answer.is_detected]
         for answer in searched:
             with answer.timed("detect"):
-                answer.found = self.detector.detect(answer.frame.frame_bgr)
-            best = answer.found[: self.max_faces]
+                answer.detections = self.detector.detect(answer.frame.frame_bgr)
+            best = answer.detections[: self.max_faces]
             answer.faces = best.within(answer.frame.frame_bgr.shape)
         if searched:
             self.classify(searched)
@@ -200,10 +202,11 @@ class Pipeline:
         """Track, smooth, draw and write frames, after those before them."""
         for answer in answers:
             self.stream(answer.frame).track(answer)
-            if any(output.draws for output in self.outputs):
+            annotated_bgr = None
+            if self.annotated_outputs:
                 with answer.timed("draw"):
-                    answer.drawn = self.draw(answer)
-            self.write(answer)
+                    annotated_bgr = self.draw(answer)
+            self.write(answer, annotated_bgr)
 
     def draw(self, answer: FrameResult) -> Array:
         """Draw the faces; blurred are also those that are not shown, or were missed just now."""
@@ -213,11 +216,14 @@ class Pipeline:
             frame_bgr = pixelated(frame_bgr, boxes_xyxy)
         return self.annotator.draw(frame_bgr, answer.faces)
 
-    def write(self, answer: FrameResult) -> None:
-        """Hand one frame to the outputs and count it."""
+    def write(self, answer: FrameResult, annotated_bgr: Array | None) -> None:
+        """Pass one frame to the outputs and count it."""
         with answer.timed("write"):
             for output in self.outputs:
                 output.write(answer)
+            if annotated_bgr is not None:
+                for annotated_output in self.annotated_outputs:
+                    annotated_output.write_annotated(answer, annotated_bgr)
         for stage, seconds in answer.times_s.items():
             self.times[stage].add(seconds)
         for stage, age_ms in answer.ages_ms.items():

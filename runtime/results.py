@@ -117,18 +117,18 @@ class TrackEvent:
 
 @dataclass
 class FrameResult:
-    """What became of one frame, the seconds of each stage, and how old it was after that.
+    """The result of one frame: its faces, track events, and the times of the stages.
 
-    `found` is all that the detector found, where the frame was `searched`; `faces` are those that
-    are shown; `events` tell who came and went. `drawn` is None unless some output `draws`.
+    `is_detected` is False for a frame that the detector skipped; `detections` are all faces that
+    the detector returned, `faces` those that are shown, with tracks and probabilities. `times_s` is
+    the duration of each stage, `ages_ms` the age of a live frame at the end of each stage.
     """
 
     frame: Frame
-    searched: bool = True
-    found: Faces = field(default_factory=Faces.empty)
+    is_detected: bool = True
+    detections: Faces = field(default_factory=Faces.empty)
     faces: Faces = field(default_factory=Faces.empty)
     events: Sequence[TrackEvent] = ()
-    drawn: Array | None = None
     times_s: dict[str, float] = field(default_factory=dict)
     ages_ms: dict[str, float] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from feredge.benchmarks.bench.timing import Statistics
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError
-from feredge.runtime.outputs.files import JsonLines, Output, VideoFile
+from feredge.runtime.outputs.files import JsonLines, VideoFile
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame
@@ -188,18 +188,17 @@ def piped(
     samples: Samples = {}
     split: Any = SplitEngine(engine, samples)
     with tempfile.TemporaryDirectory() as folder:
-        outputs: list[Output] = [
-            VideoFile(Path(folder) / "annotated.mp4", source),
-            JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels),
-        ]
-        pipeline = TimedPipeline(source, detector, split, outputs, tracks=True)
+        video = VideoFile(Path(folder) / "annotated.mp4", source)
+        lines = JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels)
+        pipeline = TimedPipeline(source, detector, split, [lines], annotated_outputs=[video],
+                                 tracks=True)
         pipeline.samples = samples
         pipeline.times = {stage: Kept(samples.setdefault(stage, [])) for stage in STAGES}
         try:
             yield pipeline
         finally:
-            for output in outputs:
-                output.close()
+            video.close()
+            lines.close()
 
 
 def told(pipeline: TimedPipeline, delivered: int) -> dict[str, Any]:

@@ -51,8 +51,6 @@ class Kept:
 
     faces: list[Faces]
     times_s: list[float]
-    draws = False
-
     def write(self, answer: FrameResult) -> None:
         """Keep one."""
         self.faces.append(answer.faces)

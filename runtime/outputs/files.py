@@ -10,12 +10,13 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import cv2
 
 from feredge.runtime.errors import OutputError
 from feredge.runtime.files import atomic_write, check_folder, make_folder
+from feredge.runtime.outputs.base import AnnotatedOutput
 from feredge.runtime.results import Array, Faces, FrameResult
 from feredge.runtime.sources.captures import Pictures, Source, Video
 from feredge.runtime.sources.live import LiveSource
@@ -23,18 +24,6 @@ from feredge.runtime.sources.multi import MultiSource
 from feredge.runtime.sources.pictures import SUFFIXES
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-
-
-class Output(Protocol):
-    """Takes the answer to every frame, in their order."""
-
-    draws: bool
-
-    def write(self, answer: FrameResult) -> None:
-        """Take one frame."""
-
-    def close(self) -> None:
-        """Finish the file."""
 
 
 def open_text(path: str) -> TextIO:
@@ -55,8 +44,6 @@ def open_text(path: str) -> TextIO:
 class TextOutput:
     """A file of lines that grows frame by frame, so that it can be followed while it does."""
 
-    draws = False
-
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
         self.labels = labels
         self.file = open_text(path)
@@ -75,18 +62,18 @@ class JsonLines(TextOutput):
     null where there are no tracks, or none yet. A line has `events` where somebody came or left.
     """
 
-    def write(self, answer: FrameResult) -> None:
+    def write(self, result: FrameResult) -> None:
         """Write one line."""
-        frame, faces = answer.frame, answer.faces
+        frame, faces = result.frame, result.faces
         record: dict[str, Any] = {
             "frame": frame.index, "source": frame.source, "time_s": round(frame.time_s, 4),
         }
         if frame.age_ms is not None:
             record["age_ms"] = round(frame.age_ms, 1)
         record["faces"] = [face_record(faces, k, self.labels) for k in range(len(faces))]
-        if answer.events:
+        if result.events:
             record["events"] = [{"event": event.kind, "track": event.track_id}
-                                for event in answer.events]
+                                for event in result.events]
         self.file.write(json.dumps(record) + "\n")
 
 
@@ -117,10 +104,10 @@ class Csv(TextOutput):
         self.rows.writerow(["frame", "source", "time_s", "track", "x0", "y0", "x1", "y1",
                             "score", "label", *labels, "event"])
 
-    def write(self, answer: FrameResult) -> None:
+    def write(self, result: FrameResult) -> None:
         """Write a row for every face."""
-        frame, faces = answer.frame, answer.faces
-        entered = {event.track_id for event in answer.events if event.kind == "enter"}
+        frame, faces = result.frame, result.faces
+        entered = {event.track_id for event in result.events if event.kind == "enter"}
         for k in range(len(faces)):
             face = face_record(faces, k, self.labels)
             self.rows.writerow([
@@ -133,14 +120,12 @@ class Csv(TextOutput):
 class Text:
     """One line a face on the terminal, where nothing else was asked for."""
 
-    draws = False
-
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
 
-    def write(self, answer: FrameResult) -> None:
+    def write(self, result: FrameResult) -> None:
         """Print the faces of one frame."""
-        frame, faces = answer.frame, answer.faces
+        frame, faces = result.frame, result.faces
         where = f"{frame.source} frame {frame.index}" if frame.time_s else frame.source
         if not len(faces):
             print(f"{where}: no face")
@@ -157,12 +142,10 @@ class Text:
 class Progress:
     """How far a run is, on the terminal's last line."""
 
-    draws = False
-
     def __init__(self, total: int) -> None:
         self.total, self.done, self.shown_s = total, 0, 0.0
 
-    def write(self, answer: FrameResult) -> None:
+    def write(self, result: FrameResult) -> None:
         """Count one frame; show the count twice a second."""
         self.done += 1
         if time.monotonic() - self.shown_s > 0.5:
@@ -178,16 +161,13 @@ class Progress:
 class PictureFile:
     """One annotated picture."""
 
-    draws = True
-
     def __init__(self, path: Path) -> None:
         self.path = path
         check_folder(path)
 
-    def write(self, answer: FrameResult) -> None:
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Write the picture, whole or not at all."""
-        assert answer.drawn is not None
-        write_picture(self.path, answer.drawn)
+        write_picture(self.path, annotated_bgr)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -209,18 +189,15 @@ def write_picture(path: Path, picture_bgr: Array) -> None:
 class PictureFolder:
     """A folder of annotated pictures, laid out as the source's."""
 
-    draws = True
-
     def __init__(self, folder: Path, source_folder: Path) -> None:
         self.folder, self.source_folder = folder, source_folder
         make_folder(folder)
 
-    def write(self, answer: FrameResult) -> None:
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Write one picture under its own name."""
-        assert answer.drawn is not None
-        target = self.folder / Path(answer.frame.source).relative_to(self.source_folder)
+        target = self.folder / Path(result.frame.source).relative_to(self.source_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(target, answer.drawn)
+        write_picture(target, annotated_bgr)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -229,8 +206,6 @@ class PictureFolder:
 class VideoFile:
     """An annotated video, under its final name only once it is complete."""
 
-    draws = True
-
     def __init__(self, path: Path, source: Video | LiveSource) -> None:
         check_folder(path)
         self.path, self.source = path, source
@@ -238,10 +213,9 @@ class VideoFile:
         self.writer: Any = None
         self.size = (0, 0)
 
-    def write(self, answer: FrameResult) -> None:
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Add one frame; the first one sets the size, later ones are scaled to it."""
-        assert answer.drawn is not None
-        drawn = answer.drawn
+        drawn = annotated_bgr
         if self.writer is None:
             self.size = (drawn.shape[1], drawn.shape[0])
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
@@ -268,8 +242,6 @@ class VideoFile:
 class VideoFolder:
     """A folder with one annotated video a source, named after it."""
 
-    draws = True
-
     def __init__(self, folder: Path, several: MultiSource) -> None:
         self.files = {}
         make_folder(folder)
@@ -277,9 +249,9 @@ class VideoFolder:
             name = re.sub(r"[^\w.-]+", "-", source.name).strip("-.")
             self.files[source.name] = VideoFile(folder / f"{k}-{name[-60:]}.mp4", source)
 
-    def write(self, answer: FrameResult) -> None:
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Add one frame to its source's video."""
-        self.files[answer.frame.source].write(answer)
+        self.files[result.frame.source].write_annotated(result, annotated_bgr)
 
     def close(self) -> None:
         """Finish every video, also where one cannot be."""
@@ -291,19 +263,17 @@ class VideoFolder:
 class Window:
     """A window on this machine's screen; of several sources each has its own."""
 
-    draws = True
     TITLE = "feredge: q ends"
 
     def __init__(self, source: Source | MultiSource) -> None:
         self.source, self.wait_ms = source, 0 if source.is_pictures else 1
         self.named = isinstance(source, MultiSource)
 
-    def write(self, answer: FrameResult) -> None:
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Show one frame; pictures stay until a key is pressed."""
-        assert answer.drawn is not None
         try:
-            title = f"{self.TITLE} ({answer.frame.source})" if self.named else self.TITLE
-            cv2.imshow(title, answer.drawn)
+            title = f"{self.TITLE} ({result.frame.source})" if self.named else self.TITLE
+            cv2.imshow(title, annotated_bgr)
             key = cv2.waitKey(self.wait_ms) & 0xFF
             shown = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
@@ -317,7 +287,7 @@ class Window:
         cv2.destroyAllWindows()
 
 
-def open_annotated(path: str, source: Source | MultiSource) -> Output:
+def open_annotated(path: str, source: Source | MultiSource) -> AnnotatedOutput:
     """Open what `--output` names: a picture, a folder or a video, as the source is one.
 
     Of several sources, it is a folder of videos.

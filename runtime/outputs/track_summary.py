@@ -42,16 +42,14 @@ class TrackSummary:
     count for the label before them.
     """
 
-    draws = False
-
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
         self.path, self.labels = Path(path), labels
         self.views: dict[int, View] = {}
         check_folder(self.path)
 
-    def write(self, answer: FrameResult) -> None:
+    def write(self, result: FrameResult) -> None:
         """Count one frame."""
-        frame, faces = answer.frame, answer.faces
+        frame, faces = result.frame, result.faces
         for track_id, label_id in zip(faces.track_ids.tolist(), faces.label_ids.tolist()):
             if track_id >= 0:
                 start = View(frame.source, frame.time_s, frame.time_s, label_id,

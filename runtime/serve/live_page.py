@@ -120,10 +120,10 @@ def names_of(source: Source | MultiSource) -> tuple[str, ...]:
 
 
 class Shown:
-    """One answer, and its picture once somebody has asked for it."""
+    """One result, and its annotated frame once a viewer has asked for it."""
 
-    def __init__(self, answer: FrameResult | None) -> None:
-        self.answer, self.shown_s = answer, time.monotonic()
+    def __init__(self, answer: FrameResult | None, annotated_bgr: Array | None = None) -> None:
+        self.answer, self.annotated_bgr, self.shown_s = answer, annotated_bgr, time.monotonic()
         self.encoding: asyncio.Future[bytes] | None = None
 
     def is_fresh(self) -> bool:
@@ -134,10 +134,10 @@ class Shown:
 
     async def jpeg(self) -> bytes:
         """Return the drawn frame, encoded once for all viewers."""
-        assert self.answer is not None and self.answer.drawn is not None
+        assert self.annotated_bgr is not None
         if self.encoding is None:
             loop = asyncio.get_running_loop()
-            self.encoding = loop.run_in_executor(None, encoded, self.answer.drawn)
+            self.encoding = loop.run_in_executor(None, encoded, self.annotated_bgr)
         return await asyncio.shield(self.encoding)  # a viewer that leaves does not cancel it
 
 
@@ -178,7 +178,7 @@ class LivePage:
         self, address: Address, labels: tuple[str, ...], facts: Facts, pictures: bool = True,
         sources: tuple[str, ...] = (),
     ) -> None:
-        self.address, self.labels, self.facts, self.draws = address, labels, facts, pictures
+        self.address, self.labels, self.facts, self.pictures = address, labels, facts, pictures
         self.sources = sources
         settings = {"labels": labels, "colours": COLOURS, "pictures": pictures,
                     "sources": sources or ("",)}
@@ -199,10 +199,13 @@ class LivePage:
         if self.failure is not None:
             raise OutputError(f"--serve {address.host}:{address.port}: {self.failure.strerror}")
 
-    def write(self, answer: FrameResult) -> None:
-        """Leave one answer for the viewers."""
-        shown = Shown(answer)
-        self.loop.call_soon_threadsafe(self.show, shown)
+    def write(self, result: FrameResult) -> None:
+        """Store one result for the viewers, without a picture."""
+        self.loop.call_soon_threadsafe(self.show, Shown(result))
+
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
+        """Store one result and its annotated frame for the viewers."""
+        self.loop.call_soon_threadsafe(self.show, Shown(result, annotated_bgr))
 
     def show(self, shown: Shown) -> None:
         """Wake all who wait for the next answer."""
@@ -265,7 +268,7 @@ class LivePage:
 
         Browsers show a part when the next boundary arrives, so each is sent with its own behind it.
         """
-        if not self.draws:
+        if not self.pictures:
             raise web.HTTPNotFound(text="pictures are not served (--no-images)\n")
         source = request.query.get("source", self.sources[0] if self.sources else "")
         if source not in (self.sources or ("",)):

@@ -18,10 +18,10 @@ import numpy as np
 from feredge.runtime.results import Array, Faces
 from feredge.runtime.track.tracker import CONFIRM_S, LOST_S
 
-# Measured by benchmarks/experiments/tracks.py: flips fall below a tenth, and true changes are shown
-# in less than 0.3 s. A window of that length then holds only what came after the change. A greater
-# lead delays changes between two close classes, a smaller one flips more. The three were chosen on
-# other clips than the benchmark's.
+# Measured by benchmarks/experiments/tracks.py: label flips fall below a tenth, and a true change
+# is delayed by less than 0.3 s, after which the window holds predictions from after the change
+# only. A greater lead delays changes between similar probabilities, a smaller one flips more. The
+# three values were chosen on other clips than the benchmark's.
 WINDOW_S = 0.3
 LEAD = 1.2  # the label changes at once to a class that is so many times as probable,
 LEAD_S = 0.4  # or to one that leads by less for so long

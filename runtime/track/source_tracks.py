@@ -15,7 +15,7 @@ class SourceTracks:
 
     Args:
         tracks: number persons.
-        smooth: steady their answers over time.
+        smooth: steady their results over time.
         detect_every: search every N-th frame.
         numbers: names persons, over all sources.
     """
@@ -25,29 +25,29 @@ class SourceTracks:
     ) -> None:
         self.tracker = Tracker(numbers) if tracks else None
         self.smoother = Smoother() if smooth else None
-        self.searched = cycle([True] + [False] * (detect_every - 1))
+        self.is_detected = cycle([True] + [False] * (detect_every - 1))
         self.frames = self.dropped = 0
 
-    def track(self, answer: FrameResult) -> None:
-        """Tell who is who, or carry those of the last search on, and steady their answers."""
+    def track(self, result: FrameResult) -> None:
+        """Tell who is who, or carry those of the last search on, and steady their results."""
         if self.tracker is None:
             return
-        time_s = answer.frame.time_s
-        with answer.timed("track"):
-            if answer.searched:
-                answer.faces = self.tracker.update(answer.faces, time_s)
+        time_s = result.frame.time_s
+        with result.timed("track"):
+            if result.is_detected:
+                result.faces = self.tracker.update(result.faces, time_s)
             else:
-                shape = answer.frame.frame_bgr.shape
-                answer.faces = self.tracker.predict(time_s).within(shape)
-            answer.events = self.tracker.events
+                shape = result.frame.frame_bgr.shape
+                result.faces = self.tracker.predict(time_s).within(shape)
+            result.events = self.tracker.events
             if self.smoother is not None:
-                answer.faces = self.smoother.update(answer.faces, time_s)
+                result.faces = self.smoother.update(result.faces, time_s)
 
-    def hidden_boxes(self, answer: FrameResult) -> list[Array]:
+    def hidden_boxes(self, result: FrameResult) -> list[Array]:
         """Return where faces are to be blurred: also those not shown, or missed just now."""
-        boxes = [answer.found.boxes_xyxy]
+        boxes = [result.detections.boxes_xyxy]
         if self.tracker is not None:
-            boxes.append(self.tracker.predict(answer.frame.time_s, unseen=True).boxes_xyxy)
+            boxes.append(self.tracker.predict(result.frame.time_s, unseen=True).boxes_xyxy)
         return boxes
 
     def count(self, index: int, live: bool) -> None:

@@ -43,15 +43,16 @@ def test_classify_finds_and_labels_a_face(exported, detector_path, astronaut):
 class Kept:
     """An output that keeps what it is given, and may stop the source."""
 
-    draws = True
-
     def __init__(self, stop_after=None, source=None):
         self.rows, self.answers, self.stop_after, self.source = [], [], stop_after, source
 
     def write(self, answer):
+        self.write_annotated(answer, None)
+
+    def write_annotated(self, answer, drawn):
         self.answers.append(answer)
         faces = answer.faces
-        self.rows.append((answer.frame.index, faces.boxes_xyxy, faces.probabilities, answer.drawn))
+        self.rows.append((answer.frame.index, faces.boxes_xyxy, faces.probabilities, drawn))
         if len(self.rows) == self.stop_after:
             self.source.stop()
 
@@ -69,7 +70,8 @@ def test_frames_side_by_side_give_the_same_in_the_same_order(exported, detector_
         kept, source = Kept(), open_source(turning)
         with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
                 open_detector(detector_path, threads=1) as finder:
-            pipeline = Pipeline(source, finder, engine, [kept], at_once=at_once)
+            pipeline = Pipeline(source, finder, engine, [], at_once=at_once,
+                                annotated_outputs=[kept])
             pipeline.run()
         assert set(pipeline.summary().stages) == {"read", "detect", "classify", "draw", "write"}
         return kept.rows
@@ -127,15 +129,16 @@ def tracked(exported, detector_path, moving):
 
     def call(at_once=1, reuse=None, **options):
         kept, source = Kept(), open_source(moving)
-        kept.draws = options.pop("draws", False)
+        draws = options.pop("draws", False)
         with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
                 open_detector(detector_path, threads=1) as finder:
             used = engine if reuse is None else ReusingEngine(engine, reuse)
-            pipeline = Pipeline(source, finder, used, [kept], at_once=at_once, tracks=True,
-                                **options)
+            pipeline = Pipeline(source, finder, used, [] if draws else [kept], at_once=at_once,
+                                annotated_outputs=[kept] if draws else [], tracks=True, **options)
             pipeline.run()
         source.close()
-        return kept.answers, used
+        rows = [(answer, row[3]) for answer, row in zip(kept.answers, kept.rows)]
+        return rows if draws else kept.answers, used
 
     return call
 
@@ -162,8 +165,8 @@ def test_persons_come_and_leave_once(tracked):
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_tracks_carry_boxes_and_labels_between_searches(tracked, at_once):
     (every, _), (third, _) = tracked(), tracked(at_once, detect_every=3)
-    assert [answer.searched for answer in third] == [k % 3 == 0 for k in range(100)]
-    assert all("detect" not in answer.times_s for answer in third if not answer.searched)
+    assert [answer.is_detected for answer in third] == [k % 3 == 0 for k in range(100)]
+    assert all("detect" not in answer.times_s for answer in third if not answer.is_detected)
     overlapping = 0
     for expected, got in zip(every, third):
         best = overlaps(expected.faces.boxes_xyxy, got.faces.boxes_xyxy)
@@ -183,7 +186,7 @@ def test_carried_faces_that_left_the_frame_are_not_shown(exported, detector_path
         for k in range(3):
             box = np.array([[10.0 - 20 * k, 10, 30 - 20 * k, 30]])
             stream.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
-        answer = FrameResult(Frame(3, frames[0], "x", 0.5), searched=False)
+        answer = FrameResult(Frame(3, frames[0], "x", 0.5), is_detected=False)
         stream.track(answer)
     assert len(answer.faces) == 0
 
@@ -197,11 +200,11 @@ def test_a_face_that_stands_still_is_classified_once(tracked):
 
 
 def test_faces_are_blurred_beyond_recognition(tracked, exported, detector_path):
-    answers, _ = tracked(draws=True, blur=True, max_faces=1)
+    rows, _ = tracked(draws=True, blur=True, max_faces=1)
     with open_detector(detector_path) as finder:
-        for answer in answers[::9]:
-            assert len(answer.found) >= 1
-            assert len(finder.detect(answer.drawn)) == 0
+        for answer, drawn in rows[::9]:
+            assert len(answer.detections) >= 1
+            assert len(finder.detect(drawn)) == 0
             assert len(finder.detect(answer.frame.frame_bgr)) >= 1
 
 
@@ -220,9 +223,11 @@ def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
 
     kept, source = Kept(), open_source(moving)
     with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
-        Pipeline(source, Blinking(found), engine, [kept], tracks=True, blur=True).run()
-        missed = [answer for answer in kept.answers[6:] if len(answer.found) == 0]
+        Pipeline(source, Blinking(found), engine, [], annotated_outputs=[kept], tracks=True,
+                 blur=True).run()
+        missed = [(answer, row[3]) for answer, row in zip(kept.answers[6:], kept.rows[6:])
+                  if len(answer.detections) == 0]
         assert len(missed) >= 15
-        for answer in missed[::3]:
+        for answer, drawn in missed[::3]:
             assert len(answer.faces) == 0 and len(found.detect(answer.frame.frame_bgr)) >= 1
-            assert len(found.detect(answer.drawn)) == 0
+            assert len(found.detect(drawn)) == 0

@@ -44,8 +44,12 @@ def answer(index, picture=None, source="camera <0>", age_s=0.0):
     faces.track_ids[:] = 3
     picture = np.full((120, 160, 3), index % 256, np.uint8) if picture is None else picture
     found = FrameResult(Frame(index, picture, source, index / 25, time.monotonic() - age_s))
-    found.faces, found.drawn = faces, picture
+    found.faces = faces
     return found
+
+
+def show(page, result):
+    page.write_annotated(result, result.frame.frame_bgr)
 
 
 def free_port():
@@ -140,12 +144,12 @@ def test_the_token_opens_everything_and_nothing_opens_without(serve):
 
 def test_the_stream_shows_the_newest_frame_and_its_age(serve):
     page = serve()
-    page.write(answer(40))
+    show(page, answer(40))
     response = stream_of(page)
     assert response.headers["Content-Type"].startswith("multipart/x-mixed-replace")
     assert next_jpeg(response) == 40
     for index in (80, 120, 200):
-        page.write(answer(index))
+        show(page, answer(index))
     levels = [next_jpeg(response)]
     while levels[-1] != 200:
         levels.append(next_jpeg(response))
@@ -157,7 +161,7 @@ def test_events_carry_faces_stages_and_sources_even_without_frames(serve):
     response = stream_of(page, "/events")
     first = json.loads(response.readline().decode().removeprefix("data: "))
     assert first["faces"] == [] and first["sources"][0]["reconnects"] == 1
-    page.write(answer(1))
+    show(page, answer(1))
     state = first
     while not state["faces"]:
         line = response.readline().decode()
@@ -169,8 +173,8 @@ def test_events_carry_faces_stages_and_sources_even_without_frames(serve):
 def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
     page = serve(sources=("camera 0", "</script>"))
     assert '"sources": ["camera 0", "<\\/script>"]' in get(page, "/")[1]
-    page.write(answer(40, source="camera 0", age_s=60))
-    page.write(answer(80, source="</script>"))
+    show(page, answer(40, source="camera 0", age_s=60))
+    show(page, answer(80, source="</script>"))
     assert next_jpeg(stream_of(page, "/stream?source=camera+0")) == 40
     assert next_jpeg(stream_of(page, "/stream?source=%3C/script%3E")) == 80
     assert next_jpeg(stream_of(page, "/stream")) == 40
@@ -182,7 +186,7 @@ def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
 
 def test_prometheus_reads_totals_stages_and_sources(serve):
     page = serve()
-    page.write(answer(1))
+    show(page, answer(1))
     parser = pytest.importorskip("prometheus_client.parser")
     found = {}
     for family in parser.text_string_to_metric_families(get(page, "/metrics")[1]):
@@ -203,7 +207,7 @@ def test_health_fails_while_no_source_delivers(serve):
 
 def test_without_pictures_only_numbers_are_served(serve):
     page = serve(pictures=False)
-    assert not page.draws
+    assert not page.pictures
     page.write(answer(1))
     assert get(page, "/stream")[0] == 404 and '"pictures": false' in get(page, "/")[1]
 
@@ -214,7 +218,7 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
     deaf = [socket.create_connection(("127.0.0.1", page.address.port)) for _ in range(50)]
     for viewer in deaf:
         viewer.sendall(request)
-    page.write(answer(0, astronaut))
+    show(page, answer(0, astronaut))
     readers = [stream_of(page) for _ in range(50)]
     got = [threading.Event() for _ in readers]
 
@@ -233,7 +237,7 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
         index += 1
         found = answer(index, astronaut)
         start_s = time.thread_time()
-        page.write(found)
+        show(page, found)
         slowest_s = max(slowest_s, time.thread_time() - start_s)
         time.sleep(0.04)
     assert slowest_s < 0.02, "the pipeline's own thread only leaves its frame"
@@ -253,7 +257,7 @@ def test_a_viewer_that_reads_nothing_for_long_is_left(serve, astronaut, monkeypa
         while page.viewers or not looked:
             assert time.monotonic() < deadline
             looked = looked or page.viewers > 0
-            page.write(answer(1, astronaut))
+            show(page, answer(1, astronaut))
             time.sleep(0.01)
 
 

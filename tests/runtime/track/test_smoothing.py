@@ -153,8 +153,6 @@ def test_a_clock_that_stands_still_gives_finite_answers():
 class Labels:
     """An output that keeps every track's labels."""
 
-    draws = False
-
     def __init__(self):
         self.shown = []
 
