@@ -19,19 +19,18 @@ from feredge.runtime.command import (
     new_parser,
     positive,
     run_command,
-    seconds,
     secret,
 )
 from feredge.runtime.environment import has_screen, quiet_opencv
 from feredge.runtime.errors import EngineError, FeredgeError, UsageError, require
+from feredge.runtime.sources import SourceOptions
 
 if TYPE_CHECKING:
     from feredge.runtime.engines.base import Engine
     from feredge.runtime.outputs.base import AnnotatedOutput, Output
     from feredge.runtime.pipeline import Pipeline
     from feredge.runtime.serve.live_page import LivePage
-    from feredge.runtime.sources.captures import Source
-    from feredge.runtime.sources.multi import MultiSource
+    from feredge.runtime.sources.base import Source
     from feredge.runtime.spec import ModelSpec
 
 PROGRAM = "fer-run"
@@ -47,9 +46,7 @@ def arguments() -> argparse.ArgumentParser:
                         "several times, videos and live sources side by side")
     parser.add_argument("--camera", dest="sources", action="append", type=int, metavar="N",
                         help="a USB or built-in camera; also several times")
-    parser.add_argument("--retry", type=seconds, metavar="SECONDS",
-                        help="try a live source again for so long, 0: not at all (default: for "
-                        "ever, once it has delivered)")
+    SourceOptions.add_arguments(parser)
     parser.add_argument("--max-silence", type=positive, metavar="SECONDS",
                         help="end with exit code 2 when no live source delivers for so long")
     parser.add_argument("--output", metavar="PATH",
@@ -166,13 +163,13 @@ def check_privacy(options: argparse.Namespace) -> None:
                          "two searches would be shown; leave out --detect-every")
 
 
-def has_tracks(options: argparse.Namespace, source: Source | MultiSource) -> bool:
+def has_tracks(options: argparse.Namespace, source: Source) -> bool:
     """Tell whether persons are followed over time; pictures have none.
 
     Raises:
         UsageError: something was asked for that needs them.
     """
-    tracks: bool = options.track and not source.is_pictures
+    tracks: bool = options.track and source.is_ordered
     asked = {"--detect-every": options.detect_every > 1, "--reuse": options.reuse is not None,
              "--summary": options.summary is not None}
     needing = [name for name, used in asked.items() if used]
@@ -190,7 +187,7 @@ def reusing(engine: Engine, threshold: float | None) -> Engine:
     return engine if threshold is None else ReusingEngine(engine, threshold)
 
 
-def frames_at_once(options: argparse.Namespace, source: Source | MultiSource) -> int:
+def frames_at_once(options: argparse.Namespace, source: Source) -> int:
     """Return how many frames to work on side by side.
 
     One, where the source is live or there are several, a GPU takes part, or a frame needs the
@@ -199,9 +196,10 @@ def frames_at_once(options: argparse.Namespace, source: Source | MultiSource) ->
     from feredge.runtime.machine import cores
 
     on_gpu = any(str(path).endswith(".plan") for path in (options.engine, options.detector))
-    if source.live or on_gpu or options.reuse is not None:
+    one_at_a_time = source.is_live or len(source.parts) > 1 or on_gpu
+    if one_at_a_time or options.reuse is not None:
         return 1
-    return min(cores(), source.expected or MOST_AT_ONCE, MOST_AT_ONCE)
+    return min(cores(), source.expected_frames or MOST_AT_ONCE, MOST_AT_ONCE)
 
 
 def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
@@ -215,24 +213,19 @@ def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
                           "export it with --checkpoint, or time it with --allow-random-weights")
 
 
-def open_source(options: argparse.Namespace) -> Source | MultiSource:
+def open_source(options: argparse.Namespace) -> Source:
     """Open the cameras and sources that were asked for.
 
     Raises:
         UsageError: there is none.
     """
-    from feredge.runtime.sources.captures import open_source
-    from feredge.runtime.sources.multi import open_several
+    from feredge.runtime.sources import open_sources
 
-    if not options.sources:
-        raise UsageError("what to look at is missing: pass --source or --camera")
-    if len(options.sources) > 1:
-        return open_several(options.sources, options.retry)
-    return open_source(options.sources[0], options.retry)
+    return open_sources(options.sources, SourceOptions.from_arguments(options))
 
 
 def open_outputs(
-    options: argparse.Namespace, source: Source | MultiSource, labels: tuple[str, ...],
+    options: argparse.Namespace, source: Source, labels: tuple[str, ...],
     stack: ExitStack,
 ) -> list[Output]:
     """Open every output that was asked for, or a window, or else lines on the terminal."""
@@ -244,7 +237,7 @@ def open_outputs(
 
 
 def asked_for(
-    options: argparse.Namespace, source: Source | MultiSource, labels: tuple[str, ...]
+    options: argparse.Namespace, source: Source, labels: tuple[str, ...]
 ) -> Iterator[Output]:
     """Open the outputs one by one, so that each is closed if the next one fails."""
     from feredge.runtime.outputs import files as outputs
@@ -260,7 +253,7 @@ def asked_for(
     if not to_file and not has_window(options):
         yield outputs.Text(labels)
     if to_file and sys.stderr.isatty():
-        yield outputs.Progress(source.expected)
+        yield outputs.Progress(source.expected_frames)
 
 
 def has_file_output(options: argparse.Namespace) -> bool:
@@ -276,7 +269,7 @@ def has_window(options: argparse.Namespace) -> bool:
 
 
 def open_annotated_outputs(
-    options: argparse.Namespace, source: Source | MultiSource, stack: ExitStack
+    options: argparse.Namespace, source: Source, stack: ExitStack
 ) -> list[AnnotatedOutput]:
     """Open the annotated file and the window that were asked for."""
     from feredge.runtime.outputs import files
@@ -307,7 +300,7 @@ def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStac
     return page
 
 
-def work(pipeline: Pipeline, source: Source | MultiSource, max_silence_s: float | None) -> int:
+def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int:
     """Run to the end; what could not be read is named, and what was done before is kept."""
     code = 0
     try:
@@ -324,26 +317,23 @@ def work(pipeline: Pipeline, source: Source | MultiSource, max_silence_s: float 
 
 
 def watched(
-    source: Source | MultiSource, max_silence_s: float | None
+    source: Source, max_silence_s: float | None
 ) -> AbstractContextManager[None]:
     """Watch the sources, if that was asked for, and all are live."""
-    from feredge.runtime.sources.multi import MultiSource, live_sources
-    from feredge.runtime.sources.watchdog import ended_by_silence
+    from feredge.runtime.sources.watchdog import limit_silence
 
-    sources = live_sources(source)
-    count = len(source.sources) if isinstance(source, MultiSource) else 1
-    if max_silence_s is None or len(sources) < count:
+    if max_silence_s is None or not all(part.is_live for part in source.parts):
         return nullcontext()
-    return ended_by_silence(sources, max_silence_s)
+    return limit_silence(source, max_silence_s)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[list[Source | MultiSource]]:
+def stopped_by_signals() -> Iterator[list[Source]]:
     """Let Ctrl-C and SIGTERM end the run after the frame that is being worked on.
 
     Gives the list to put the source in; before there is one, they end the process at once.
     """
-    sources: list[Source | MultiSource] = []
+    sources: list[Source] = []
 
     def stop(*_: object) -> None:
         if not sources:

@@ -18,8 +18,7 @@ from feredge.runtime.engines.base import Engine
 from feredge.runtime.outputs.annotator import Annotator, pixelated
 from feredge.runtime.outputs.base import AnnotatedOutput, Output
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
-from feredge.runtime.sources.captures import Source
-from feredge.runtime.sources.multi import MultiSource
+from feredge.runtime.sources.base import Source
 from feredge.runtime.track.source_tracks import SourceTracks
 
 STAGES = ("read", "detect", "classify", "track", "draw", "write")
@@ -113,7 +112,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: Source | MultiSource, detector: Detector, engine: Engine,
+        self, source: Source, detector: Detector, engine: Engine,
         outputs: Sequence[Output], max_faces: int | None = None, at_once: int = 1, *,
         annotated_outputs: Sequence[AnnotatedOutput] = (), tracks: bool = False,
         detect_every: int = 1, blur: bool = False, smooth: bool = True,
@@ -133,7 +132,7 @@ class Pipeline:
 
     def run(self) -> None:
         """Work through the source until it ends or is stopped."""
-        rounds = rounds_of(self.source)
+        rounds = self.source.batches()
         if self.at_once > 1:
             return self.run_side_by_side(rounds)
         while frames := self.read(rounds):
@@ -168,7 +167,7 @@ class Pipeline:
 
     def stream(self, frame: Frame) -> SourceTracks:
         """Return what is kept of a frame's source."""
-        name = "" if self.source.is_pictures else frame.source
+        name = frame.source if self.source.is_ordered else ""
         if name not in self.streams:
             self.streams[name] = self.new_stream()
         return self.streams[name]
@@ -230,7 +229,7 @@ class Pipeline:
             self.ages[stage].add(age_ms / 1e3)
         self.frames += 1
         self.faces += len(answer.faces)
-        self.stream(answer.frame).count(answer.frame.index, self.source.live)
+        self.stream(answer.frame).count(answer.frame.index, self.source.is_live)
 
     def summary(self) -> Summary:
         """Return the totals so far."""
@@ -245,10 +244,3 @@ class Pipeline:
         rate = round(self.frames / seconds, 2)
         dropped = sum(stream.dropped for stream in list(self.streams.values()))
         return Summary(self.frames, dropped, self.faces, round(seconds, 3), rate, stages)
-
-
-def rounds_of(source: Source | MultiSource) -> Iterator[list[Frame]]:
-    """Yield the frames that are worked on together: of one source one at a time."""
-    if isinstance(source, MultiSource):
-        return source.rounds()
-    return ([frame] for frame in source.frames())

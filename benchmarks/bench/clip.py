@@ -20,8 +20,9 @@ from feredge.runtime.outputs.files import JsonLines, VideoFile
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame
-from feredge.runtime.sources.captures import Video, open_source
-from feredge.runtime.sources.live import DEFAULT_FPS, LiveSource
+from feredge.runtime.sources import Source, frames_of, open_source
+from feredge.runtime.sources.base import DEFAULT_FPS
+from feredge.runtime.sources.live import LiveSource
 
 Samples = dict[str, list[float]]
 WARM_UP_FRAMES = 5
@@ -130,14 +131,14 @@ def clip_report(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any
             "live": live(clip, detector, engine)}
 
 
-def opened(clip: Path) -> Video:
+def opened(clip: Path) -> Source:
     """Open a video file.
 
     Raises:
         SourceError: it is missing, or not a video file.
     """
     source = open_source(str(clip))
-    if not isinstance(source, Video):
+    if source.is_live or not source.is_ordered:
         source.close()
         raise SourceError(f"--source {clip}: expected a video file, which can be repeated")
     return source
@@ -147,7 +148,7 @@ def warm_up(clip: Path, detector: Detector, engine: Engine) -> None:
     """Search and classify the first frames, untimed."""
     source = opened(clip)
     try:
-        for frame in source.frames():
+        for frame in frames_of(source):
             if frame.index == WARM_UP_FRAMES:
                 source.stop()
             classify(frame.frame_bgr, detector, engine)
@@ -182,7 +183,7 @@ def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
 
 @contextmanager
 def piped(
-    source: Video | LiveSource, detector: Detector, engine: Engine
+    source: Source, detector: Detector, engine: Engine
 ) -> Iterator[TimedPipeline]:
     """Give a pipeline that draws and writes into a folder that goes away with it."""
     samples: Samples = {}

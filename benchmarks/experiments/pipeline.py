@@ -35,7 +35,7 @@ from feredge.runtime.outputs.files import JsonLines
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import frames_of, open_source
 
 FRAMES, ROUNDS = 300, 9
 LOOPED, EARLY = 10_000, 1_000
@@ -109,7 +109,8 @@ def in_turn_s(
 class Looped:
     """A source that repeats a clip, opened anew each time, and reads the memory as it goes."""
 
-    live = stopped = is_pictures = False
+    is_live = stopped = False
+    is_ordered = True
 
     def __init__(self, clip: Path) -> None:
         self.clip = clip
@@ -120,7 +121,7 @@ class Looped:
         delivered = 0
         while True:
             source = open_source(str(self.clip))
-            for frame in source.frames():
+            for frame in frames_of(source):
                 yield frame
                 delivered += 1
                 if delivered in (EARLY, LOOPED):
@@ -160,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                           for threads in (1, None))
         # Memory first: the timing below keeps every frame of the clip.
         used = memory(clip, *single, lines)
-        frames = [frame.frame_bgr for frame in open_source(str(clip)).frames()]
+        frames = [frame.frame_bgr for frame in frames_of(open_source(str(clip)))]
         crops = cropped(frames, *shared)
         rounds = [(piped_s(clip, *single, lines), in_loops_s(frames, crops, *shared),
                    in_turn_s(frames, crops, *shared), in_turn_s(frames, crops, *single, cores()))

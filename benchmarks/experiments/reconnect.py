@@ -25,7 +25,7 @@ import numpy as np
 from feredge.runtime.environment import quiet_opencv
 
 if TYPE_CHECKING:
-    from feredge.runtime.sources.live import LiveSource
+    from feredge.runtime.sources import Source
 
 # 640x480 at 25 frames a second, a key frame each second, as cameras send it.
 CAMERA = ("videotestsrc is-live=1 ! video/x-raw,width=640,height=480,framerate=25/1 ! x264enc "
@@ -73,35 +73,35 @@ def free_port() -> int:
         return port
 
 
-def opened(url: str) -> LiveSource:
+def opened(url: str) -> Source:
     """Open the camera, and wait for it to deliver."""
-    from feredge.runtime.sources.captures import open_url
-    from feredge.runtime.sources.live import LiveSource
+    from feredge.runtime.sources import frames_of, open_source
 
-    source = open_url(url)
-    assert isinstance(source, LiveSource)
-    next(source.frames())
+    source = open_source(url)
+    next(frames_of(source))
     return source
 
 
 def opening_s(url: str) -> float:
     """Return how long OpenCV takes from nothing to a frame of a camera that is on."""
-    from feredge.runtime.sources.captures import url_capture
+    from feredge.runtime.sources.url import capture_url
 
     start_s = time.monotonic()
-    capture = url_capture(url, url)
+    capture = capture_url(url, url)
     assert capture.read()[0]
     capture.release()
     return time.monotonic() - start_s
 
 
-def return_s(source: LiveSource, port: int) -> float:
+def return_s(source: Source, port: int) -> float:
     """Return how long a camera was on again before its next frame arrived."""
+    from feredge.runtime.sources import frames_of
+
     time.sleep(random.uniform(*GONE_S))  # never in step with the attempts
-    before = source.health()
+    before, = source.health()
     with camera_on(port) as ready_s:
-        for frame in source.frames():
-            if source.health().reconnects > before.reconnects and frame.captured_s is not None:
+        for frame in frames_of(source):
+            if source.health()[0].reconnects > before.reconnects and frame.captured_s is not None:
                 return frame.captured_s - ready_s
     raise SystemExit("the source ended")
 

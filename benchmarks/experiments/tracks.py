@@ -33,7 +33,7 @@ from feredge.runtime.machine import cores
 from feredge.runtime.outputs.files import JsonLines
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.results import Array, FrameResult
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import open_source
 from feredge.runtime.track.reuse import ReusingEngine
 from feredge.runtime.track.smoothing import Smoother
 from feredge.runtime.track.tracker import overlaps

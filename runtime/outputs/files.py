@@ -18,9 +18,7 @@ from feredge.runtime.errors import OutputError
 from feredge.runtime.files import atomic_write, check_folder, make_folder
 from feredge.runtime.outputs.base import AnnotatedOutput
 from feredge.runtime.results import Array, Faces, FrameResult
-from feredge.runtime.sources.captures import Pictures, Source, Video
-from feredge.runtime.sources.live import LiveSource
-from feredge.runtime.sources.multi import MultiSource
+from feredge.runtime.sources.base import Source
 from feredge.runtime.sources.pictures import SUFFIXES
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
@@ -206,7 +204,7 @@ class PictureFolder:
 class VideoFile:
     """An annotated video, under its final name only once it is complete."""
 
-    def __init__(self, path: Path, source: Video | LiveSource) -> None:
+    def __init__(self, path: Path, source: Source) -> None:
         check_folder(path)
         self.path, self.source = path, source
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -242,10 +240,10 @@ class VideoFile:
 class VideoFolder:
     """A folder with one annotated video a source, named after it."""
 
-    def __init__(self, folder: Path, several: MultiSource) -> None:
+    def __init__(self, folder: Path, several: Source) -> None:
         self.files = {}
         make_folder(folder)
-        for k, source in enumerate(several.sources):
+        for k, source in enumerate(several.parts):
             name = re.sub(r"[^\w.-]+", "-", source.name).strip("-.")
             self.files[source.name] = VideoFile(folder / f"{k}-{name[-60:]}.mp4", source)
 
@@ -265,9 +263,9 @@ class Window:
 
     TITLE = "feredge: q ends"
 
-    def __init__(self, source: Source | MultiSource) -> None:
-        self.source, self.wait_ms = source, 0 if source.is_pictures else 1
-        self.named = isinstance(source, MultiSource)
+    def __init__(self, source: Source) -> None:
+        self.source, self.wait_ms = source, 1 if source.is_ordered else 0
+        self.named = len(source.parts) > 1
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Show one frame; pictures stay until a key is pressed."""
@@ -287,7 +285,7 @@ class Window:
         cv2.destroyAllWindows()
 
 
-def open_annotated(path: str, source: Source | MultiSource) -> AnnotatedOutput:
+def open_annotated(path: str, source: Source) -> AnnotatedOutput:
     """Open what `--output` names: a picture, a folder or a video, as the source is one.
 
     Of several sources, it is a folder of videos.
@@ -296,13 +294,13 @@ def open_annotated(path: str, source: Source | MultiSource) -> AnnotatedOutput:
         OutputError: the suffix does not fit the source, or nothing can be written there.
     """
     target, suffix = Path(path), Path(path).suffix.lower()
-    if isinstance(source, MultiSource):
+    if len(source.parts) > 1:
         if suffix in CODECS:
             raise OutputError(f"--output {path}: several sources need a folder, of a video each")
         return VideoFolder(target, source)
-    if isinstance(source, Pictures):
-        if source.is_folder:
-            return PictureFolder(target, source.path)
+    if not source.is_ordered:
+        if Path(source.name).is_dir():
+            return PictureFolder(target, Path(source.name))
         if suffix in SUFFIXES:
             return PictureFile(target)
         raise OutputError(f"--output {path}: a picture needs a name that ends in one of "

@@ -28,8 +28,7 @@ from feredge.runtime.outputs.files import face_record
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.serve.metrics import exposition
-from feredge.runtime.sources.captures import Source
-from feredge.runtime.sources.multi import MultiSource, live_sources
+from feredge.runtime.sources.base import Source
 
 PAGE = Path(__file__).with_name("live_page.html")
 BOUNDARY = "frame"
@@ -108,15 +107,15 @@ def facts_of(pipeline: Pipeline) -> Facts:
 
     def facts() -> dict[str, Any]:
         totals = pipeline.summary().to_dict()
-        health = [asdict(source.health()) for source in live_sources(pipeline.source)]
+        health = [asdict(health) for health in pipeline.source.health()]
         return {"stages": totals.pop("stages"), "totals": totals, "sources": health}
 
     return facts
 
 
-def names_of(source: Source | MultiSource) -> tuple[str, ...]:
+def names_of(source: Source) -> tuple[str, ...]:
     """Return the names of the sources that have a picture each; one source needs none."""
-    return tuple(one.name for one in source.sources) if isinstance(source, MultiSource) else ()
+    return tuple(one.name for one in source.parts) if len(source.parts) > 1 else ()
 
 
 class Shown:

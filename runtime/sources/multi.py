@@ -1,4 +1,4 @@
-"""Several sources at once: each round has a frame of every source that has one ready."""
+"""Several sources, concurrently: a batch has a frame of each source that has one ready."""
 
 from __future__ import annotations
 
@@ -7,127 +7,155 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
-from feredge.runtime.environment import configure_ffmpeg
+from feredge.runtime.closeable import Closeable
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.results import Frame
-from feredge.runtime.sources.captures import Pictures, Source, Video, open_source, without_passwords
-from feredge.runtime.sources.live import WATCH_S, LiveSource, beside
+from feredge.runtime.sources.base import DEFAULT_FPS, Health, Source, frames_of
+
+WATCH_S = 0.1
 
 logger = logging.getLogger(__name__)
 
 
-class MultiSource:
-    """Videos, streams and cameras side by side; none waits for another.
+class MultiSource(Closeable):
+    """Videos, streams and cameras, concurrently; none waits for another.
 
     A live source keeps only its newest frame; a video has one ready and loses none. A source that
-    ends or fails leaves the others alone.
+    ends or fails does not affect the others.
 
     Args:
-        sources: open, of different names.
+        sources: open, with different names.
+
+    Raises:
+        UsageError: two have the same name, or one is pictures.
     """
 
-    is_pictures = False
-    live = True
-    expected = 0
+    name = "several sources"
+    fps = DEFAULT_FPS
+    is_ordered = True
+    expected_frames = 0
 
-    def __init__(self, sources: Sequence[Video | LiveSource]) -> None:
-        self.sources = list(sources)
+    def __init__(self, sources: Sequence[Source]) -> None:
+        if not all(source.is_ordered for source in sources):
+            raise UsageError("several sources must be videos, streams or cameras: put pictures "
+                             "into one folder")
+        check_names([source.name for source in sources])
+        self.parts = tuple(sources)
+        self.is_live = any(source.is_live for source in sources)
         self.changed = threading.Condition()  # its lock is re-entrant
         self.stopped = False
-        self.feeds = [SourceReader(self, source) for source in self.sources]
+        self.readers = [SourceReader(self.changed, source) for source in sources]
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong in sources that ended."""
-        return [problem for feed in self.feeds for problem in feed.problems()]
+        """Errors of the sources that ended."""
+        return [problem for reader in self.readers for problem in reader.problems()]
 
-    def rounds(self) -> Iterator[list[Frame]]:
-        """Yield the frames that are there, one a source at most, until all sources ended.
+    def batches(self) -> Iterator[list[Frame]]:
+        """Yield the frames that are ready, at most one per source, until all sources ended.
 
         Raises:
             SourceError: all of them failed.
         """
-        for feed in self.feeds:
-            feed.start()
-        while frames := self.next_round():
+        for reader in self.readers:
+            reader.start()
+        while frames := self.next_batch():
             yield frames
-        errors = [feed.error for feed in self.feeds if feed.error is not None]
+        errors = [reader.error for reader in self.readers if reader.error is not None]
         for error in errors:
             if not isinstance(error, SourceError):
                 raise error
-        if len(errors) == len(self.feeds) and not self.stopped:
-            for feed in self.feeds:
-                feed.error = None  # told by what is raised
+        if len(errors) == len(self.readers) and not self.stopped:
+            for reader in self.readers:
+                reader.error = None  # the exception reports it
             raise SourceError("; ".join(map(str, errors)))
 
-    def next_round(self) -> list[Frame]:
+    def next_batch(self) -> list[Frame]:
         """Wait until a source has a frame, and take one of each that has; none at the end."""
         with self.changed:
             while not self.changed.wait_for(self.has_news, timeout=WATCH_S):
-                pass  # a signal's handler may have called `stop` between the look and the wait
+                self.warn_of_failures()  # and see a `stop` of a signal handler
+            self.warn_of_failures()
             if self.stopped:
                 return []
-            frames = [feed.ready for feed in self.feeds if feed.ready is not None]
-            for feed in self.feeds:
-                feed.ready = None
+            frames = [reader.ready for reader in self.readers if reader.ready is not None]
+            for reader in self.readers:
+                reader.ready = None
             self.changed.notify_all()
             return frames
 
     def has_news(self) -> bool:
-        """Tell whether there is a frame, or will be none."""
-        return (self.stopped or any(feed.ready is not None for feed in self.feeds)
-                or all(feed.ended for feed in self.feeds))
+        """Return whether there is a frame, or will never be one."""
+        return (self.stopped or any(reader.ready is not None for reader in self.readers)
+                or all(reader.ended for reader in self.readers))
+
+    def warn_of_failures(self) -> None:
+        """Log sources that failed while others go on, each once."""
+        if all(reader.ended for reader in self.readers):
+            return
+        for reader in self.readers:
+            if reader.error is not None and not reader.is_reported:
+                reader.is_reported = True
+                logger.warning("%s; continuing without it", reader.error, extra={
+                    "event": "given up", "source": reader.source.name,
+                    "reason": str(reader.error)})
+
+    def health(self) -> list[Health]:
+        """Return the state of each live source."""
+        return [health for source in self.parts for health in source.health()]
 
     def stop(self) -> None:
-        """End after the round that is being worked on; a signal handler may call it."""
+        """End after the current batch; a signal handler may call it."""
         with self.changed:
             self.stopped = True
+            for reader in self.readers:
+                reader.stopped = True
             self.changed.notify_all()
-        for source in self.sources:
+        for source in self.parts:
             source.stop()
 
     def close(self) -> None:
-        """Stop, and close every source, side by side: one that hangs takes its time."""
+        """Stop, and close all sources concurrently: one that hangs delays no other."""
         self.stop()
-        with ThreadPoolExecutor(len(self.feeds)) as threads:
-            list(threads.map(SourceReader.close, self.feeds))
+        with ThreadPoolExecutor(len(self.readers)) as threads:
+            list(threads.map(SourceReader.close, self.readers))
 
 
 class SourceReader(threading.Thread):
-    """Takes one source's frames, and has the next, or the newest, ready for a round."""
+    """Reads one source, and keeps its next or newest frame ready for a batch.
 
-    def __init__(self, several: MultiSource, source: Video | LiveSource) -> None:
-        super().__init__(name=f"feed {source.name}", daemon=True)
-        self.several, self.source = several, source
+    Args:
+        changed: notified at each frame and at the end; guards `ready`.
+        source: what to read.
+    """
+
+    def __init__(self, changed: threading.Condition, source: Source) -> None:
+        super().__init__(name=f"read {source.name}", daemon=True)
+        self.changed, self.source = changed, source
         self.ready: Frame | None = None
         self.error: Exception | None = None
-        self.ended = False
+        self.ended = self.stopped = self.is_reported = False
 
     def run(self) -> None:
-        """Put one frame after the other where the rounds find it."""
+        """Store one frame after the other."""
         try:
-            for frame in self.source.frames():
+            for frame in frames_of(self.source):
                 self.put(frame)
-        except Exception as error:  # what is no SourceError ends the run, as it does one alone
+        except Exception as error:  # other errors than SourceError end the run, as of one source
             self.error = error
-            if not all(feed.ended for feed in self.several.feeds if feed is not self):
-                logger.warning("%s; going on without it", error, extra={
-                    "event": "given up", "source": self.source.name, "reason": str(error)})
         finally:
-            with self.several.changed:
+            with self.changed:
                 self.ended = True
-                self.several.changed.notify_all()
+                self.changed.notify_all()
 
     def put(self, frame: Frame) -> None:
-        """Leave a frame; a video's waits until the one before it was taken."""
-        several = self.several
-        with several.changed:
-            if not self.source.live:
-                several.changed.wait_for(lambda: self.ready is None or several.stopped)
+        """Store a frame. A video waits until the previous one is taken; a live one replaces it."""
+        with self.changed:
+            if not self.source.is_live:
+                self.changed.wait_for(lambda: self.ready is None or self.stopped)
             self.ready = frame
-            several.changed.notify_all()
+            self.changed.notify_all()
 
     def close(self) -> None:
         """Close the source, unless this thread hangs in it: it must not be freed meanwhile."""
@@ -137,49 +165,12 @@ class SourceReader(threading.Thread):
             self.source.close()
 
     def problems(self) -> list[str]:
-        """Return what went wrong."""
+        """Return the errors of the source."""
         return [*self.source.problems, *([str(self.error)] if self.error else [])]
 
 
-def live_sources(source: Source | MultiSource) -> list[LiveSource]:
-    """Return the live ones among a run's sources."""
-    sources = source.sources if isinstance(source, MultiSource) else [source]
-    return [one for one in sources if isinstance(one, LiveSource)]
-
-
-def open_several(wheres: Sequence[str | int], retry_s: float | None = None) -> MultiSource:
-    """Open videos, streams and cameras, side by side.
-
-    Args:
-        wheres: see `open_source`.
-        retry_s: see `LiveSource`.
-
-    Raises:
-        UsageError: one is given twice, or is pictures.
-        SourceError: one cannot be opened.
-    """
-    check_names([without_passwords(str(where)) for where in wheres])
-    configure_ffmpeg()  # before there are threads that read the environment
-    opening = [beside(partial(open_source, where, retry_s)) for where in wheres]
-    failed = [error for future in opening if (error := future.exception()) is not None]
-    opened = [future.result() for future in opening if future.exception() is None]
-    sources = [source for source in opened if not isinstance(source, Pictures)]
-    try:
-        if failed:
-            raise failed[0]
-        if len(sources) < len(wheres):
-            raise UsageError("several sources are videos, streams or cameras: put pictures into "
-                             "one folder")
-        check_names([source.name for source in sources])
-    except BaseException:
-        for source in sources:
-            source.close()
-        raise
-    return MultiSource(sources)
-
-
 def check_names(names: Sequence[str]) -> None:
-    """Check that all names differ: by them the sources are kept apart.
+    """Check that all names differ: results are assigned to sources by name.
 
     Raises:
         UsageError: two are the same.

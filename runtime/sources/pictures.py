@@ -1,14 +1,16 @@
-"""Read a picture file, and refuse one that is damaged."""
+"""Pictures: one file, or all below a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from feredge.runtime.errors import SourceError
-from feredge.runtime.results import Array
+from feredge.runtime.results import Array, Frame
+from feredge.runtime.sources.base import SingleSource
 
 SUFFIXES = frozenset(
     (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -17,8 +19,46 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 JPEG_SCAN, JPEG_END = 0xDA, 0xD9
 
 
+class Pictures(SingleSource):
+    """One picture, or all below a folder; the broken ones of a folder are added to `problems`.
+
+    Args:
+        path: the picture or folder.
+
+    Raises:
+        SourceError: the folder contains no pictures.
+    """
+
+    is_ordered = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.files = find_pictures(path) if path.is_dir() else [path]
+        self.expected_frames = len(self.files)
+        if not self.files:
+            raise SourceError(f"{path} contains no pictures ({', '.join(sorted(SUFFIXES))})")
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """Yield every picture that can be read.
+
+        Raises:
+            SourceError: none can be read.
+        """
+        for index, file in enumerate(self.files):
+            if self.stopped:
+                return
+            try:
+                picture = read_picture(file)
+            except SourceError as error:
+                self.problems.append(str(error))
+                continue
+            yield [Frame(index, picture, str(file))]
+        if len(self.problems) == len(self.files):
+            raise SourceError(self.problems.pop(0))
+
+
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the picture files anywhere below a folder, sorted; hidden ones are left out."""
+    """Return the picture files anywhere below a folder, sorted; hidden ones are skipped."""
     return sorted(
         path for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
@@ -51,14 +91,14 @@ def read_picture(path: Path) -> Array:
 
 
 def is_truncated(content: bytes) -> bool:
-    """Tell whether a JPEG or PNG stops before its end: OpenCV fills the rest with grey."""
+    """Return whether a JPEG or PNG stops before its end: OpenCV fills the rest with grey."""
     if content.startswith(PNG):
         return b"IEND" not in content
     return content.startswith(JPEG) and not jpeg_ends(content)
 
 
 def jpeg_ends(content: bytes) -> bool:
-    """Walk a JPEG's markers to its end marker; one inside a thumbnail does not count."""
+    """Follow a JPEG's markers to its end marker; one inside a thumbnail does not count."""
     at = len(JPEG)
     while 0 <= at < len(content) - 1:
         marker = content[at + 1]

@@ -1,20 +1,20 @@
-"""A run ends when its sources are silent for too long, whatever their readers hang in."""
+"""End a run whose sources deliver nothing for too long, even if their readers hang."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from feredge.runtime.errors import SourceError
-from feredge.runtime.sources.live import LiveSource
+from feredge.runtime.sources.base import Source
 
 CHECK_S = 0.2
 
 
 @contextmanager
-def ended_by_silence(sources: Sequence[LiveSource], most_s: float) -> Iterator[None]:
-    """Stop sources of which none has delivered anything for `most_s` seconds.
+def limit_silence(source: Source, max_silence_s: float) -> Iterator[None]:
+    """Stop a source if none of its live parts has delivered a frame for `max_silence_s` seconds.
 
     Raises:
         SourceError: on leaving, if that happened.
@@ -23,11 +23,10 @@ def ended_by_silence(sources: Sequence[LiveSource], most_s: float) -> Iterator[N
 
     def watch() -> None:
         while not left.wait(CHECK_S):
-            silent_s = min(source.health().silent_s for source in sources)
-            if silent_s > most_s and not all(source.stopped for source in sources):
+            silent_s = min(health.silent_s for health in source.health())
+            if silent_s > max_silence_s and not source.stopped:
                 silent.set()
-                for source in sources:
-                    source.stop()
+                source.stop()
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     try:
@@ -35,5 +34,5 @@ def ended_by_silence(sources: Sequence[LiveSource], most_s: float) -> Iterator[N
     finally:
         left.set()
     if silent.is_set():
-        names = ", ".join(source.name for source in sources)
-        raise SourceError(f"{names}: no frame for {most_s:g} s (--max-silence)")
+        names = ", ".join(health.source for health in source.health())
+        raise SourceError(f"{names}: no frame for {max_silence_s:g} s (--max-silence)")

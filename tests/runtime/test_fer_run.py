@@ -17,7 +17,7 @@ from feredge.runtime import open_detector
 from feredge.runtime.fer_run import arguments as run_arguments
 from feredge.runtime.fer_run import frames_at_once, main
 from feredge.runtime.outputs import files as outputs
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import frames_of, open_source
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_blurred_pictures_and_videos_show_no_face(run, portrait, passing, tmp_pa
     assert run("--source", portrait, "--output", tmp_path / "out.png", "--blur")[0] == 0
     assert run("--source", passing, "--output", tmp_path / "out.mp4", "--blur")[0] == 0
     shown = [cv2.imread(str(tmp_path / "out.png"))]
-    shown += [frame.frame_bgr for frame in open_source(str(tmp_path / "out.mp4")).frames()]
+    shown += [frame.frame_bgr for frame in frames_of(open_source(str(tmp_path / "out.mp4")))]
     assert len(shown) == 101
     with open_detector(detector_path) as finder:
         assert not any(len(finder.detect(frame)) for frame in shown[::7])

@@ -7,7 +7,7 @@ import pytest
 from feredge.runtime import Faces, classify, open_detector, open_engine
 from feredge.runtime.pipeline import Latencies, Pipeline
 from feredge.runtime.results import Frame, FrameResult
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import open_source
 from feredge.runtime.track.reuse import ReusingEngine
 from feredge.runtime.track.tracker import overlaps
 

@@ -6,7 +6,7 @@ import pytest
 from feredge.benchmarks.experiments.jitter import FPS, PLACES, STILL, drawn_faces, write_clip
 from feredge.benchmarks.experiments.tracks import CHANGE_S, Kept, added_delays_s, flips, same_boxes
 from feredge.runtime import Faces, open_detector
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import frames_of, open_source
 
 
 def shown(labels, track_id=1, box=(0, 0, 10, 10)):
@@ -51,7 +51,7 @@ def test_a_clip_shows_four_faces_and_changes_them_in_the_middle(
     faces = [next(pairs) for _ in PLACES]
     assert all(not np.array_equal(first, second) for first, second in faces)
     write_clip(tmp_path / "clip.mp4", faces, 1.0, 0, STILL)
-    frames = [frame.frame_bgr for frame in open_source(str(tmp_path / "clip.mp4")).frames()]
+    frames = [frame.frame_bgr for frame in frames_of(open_source(str(tmp_path / "clip.mp4")))]
     assert len(frames) == FPS
     steps = np.abs(np.diff(np.array(frames, int), axis=0)).mean(axis=(1, 2, 3))
     assert int(np.argmax(steps)) == FPS // 2

@@ -15,9 +15,9 @@ import pytest
 from feredge.runtime import open_engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.fer_run import main
-from feredge.runtime.sources.captures import open_source
-from feredge.runtime.sources.live import beside
-from feredge.runtime.sources.multi import MultiSource, open_several
+from feredge.runtime.sources import SourceOptions, open_source, open_sources
+from feredge.runtime.sources.capture import call_in_thread
+from feredge.runtime.sources.multi import MultiSource
 
 BOXES = np.array([[180, 60, 300, 200], [150, 40, 320, 220]], np.float32)  # of the portrait's face
 
@@ -31,8 +31,8 @@ def silent_address():
 
 def frames_of(several, enough):
     """Take rounds until `enough(counts)`; returns how many frames each source gave."""
-    counts, deadline_s = {source.name: 0 for source in several.sources}, time.monotonic() + 30
-    for frames in several.rounds():
+    counts, deadline_s = {source.name: 0 for source in several.parts}, time.monotonic() + 30
+    for frames in several.batches():
         assert len({frame.source for frame in frames}) == len(frames)
         for frame in frames:
             counts[frame.source] += 1
@@ -61,7 +61,7 @@ def test_faces_of_several_frames_are_one_batch(exported, astronaut, monkeypatch)
 
 
 def test_a_camera_that_stalls_or_goes_away_holds_up_no_other(cameras):
-    several = open_several([camera.url for camera in cameras])
+    several = open_sources([camera.url for camera in cameras])
     first, second = (camera.url for camera in cameras)
     cameras[0].stalled = True
     threading.Timer(0.5, cameras[1].stop).start()
@@ -69,12 +69,12 @@ def test_a_camera_that_stalls_or_goes_away_holds_up_no_other(cameras):
     threading.Timer(1.0, setattr, (cameras[0], "stalled", False)).start()
     counts = frames_of(several, lambda counts: counts[first] > 20 and counts[second] > 40)
     several.close()
-    assert counts[first] > 20 and several.sources[1].health().reconnects == 1
+    assert counts[first] > 20 and several.parts[1].health()[0].reconnects == 1
 
 
 def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address):
     dead = silent_address.replace("http", "rtsp")
-    several = open_several([cameras[0].url, dead], retry_s=60)
+    several = open_sources([cameras[0].url, dead], SourceOptions(retry_s=60))
     start_s = time.monotonic()
     counts = frames_of(several, lambda counts: counts[cameras[0].url] > 20)
     assert time.monotonic() - start_s < 8 and counts[dead] == 0
@@ -83,19 +83,19 @@ def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address
 
 def test_a_stream_that_hangs_while_it_opens_delays_no_other(cameras, silent_address):
     """OpenCV opens one stream after the other, unless it is told that FFmpeg is thread-safe."""
-    hanging = beside(partial(open_source, silent_address))
+    hanging = call_in_thread(partial(open_source, silent_address))
     time.sleep(0.5)
     start_s = time.monotonic()
-    several = open_several([camera.url for camera in cameras])
+    several = open_sources([camera.url for camera in cameras])
     assert time.monotonic() - start_s < 5 and not hanging.done()
     several.close()
 
 
 def test_videos_lose_no_frame_and_end_one_by_one(write_clip, astronaut):
     clips = [str(write_clip([astronaut] * count, f"{count}.mp4")) for count in (5, 12)]
-    several = open_several(clips)
+    several = open_sources(clips)
     seen = {clip: [] for clip in clips}
-    for frames in several.rounds():
+    for frames in several.batches():
         for frame in frames:
             seen[frame.source].append(frame.index)
     assert list(seen.values()) == [list(range(5)), list(range(12))] and several.problems == []
@@ -126,12 +126,13 @@ def test_a_signal_ends_a_run_although_sources_hang(
 class Broken:
     """A source that fails at once."""
 
-    live, name, problems = True, "broken", ()
+    is_live = is_ordered = True
+    problems = ()
 
-    def __init__(self, error=SourceError):
-        self.error = error
+    def __init__(self, error=SourceError, name="broken"):
+        self.error, self.name = error, name
 
-    def frames(self):
+    def batches(self):
         raise self.error("broken: gone")
         yield
 
@@ -142,27 +143,27 @@ class Broken:
 
 
 def test_one_that_fails_is_named_and_all_that_fail_are_an_error(write_clip, astronaut):
-    several = MultiSource([*open_several([str(write_clip([astronaut] * 3, f"{k}.mp4"))
-                                      for k in range(2)]).sources, Broken()])
-    assert sum(len(frames) for frames in several.rounds()) == 6
+    several = MultiSource([*open_sources([str(write_clip([astronaut] * 3, f"{k}.mp4"))
+                                      for k in range(2)]).parts, Broken()])
+    assert sum(len(frames) for frames in several.batches()) == 6
     assert several.problems == ["broken: gone"]
     with pytest.raises(SourceError, match="broken: gone"):
-        list(MultiSource([Broken()]).rounds())
+        list(MultiSource([Broken()]).batches())
     with pytest.raises(RuntimeError, match="broken: gone"):
-        list(MultiSource([*several.sources, Broken(RuntimeError)]).rounds())
+        list(MultiSource([*several.parts, Broken(RuntimeError, "other")]).batches())
 
 
 def test_what_does_not_go_together_is_refused(tmp_path, write_clip, astronaut):
     clip = str(write_clip([astronaut] * 2))
     cv2.imwrite(str(tmp_path / "a.png"), astronaut)
     with pytest.raises(UsageError, match=r"clip\.mp4 is given twice"):
-        open_several([clip, clip])
+        open_sources([clip, clip])
     with pytest.raises(UsageError, match=r"clip\.mp4 is given twice"):
-        open_several([clip, clip.replace("/clip", "/./clip")])
+        open_sources([clip, clip.replace("/clip", "/./clip")])
     with pytest.raises(UsageError, match="put pictures into one folder"):
-        open_several([clip, str(tmp_path / "a.png")])
+        open_sources([clip, str(tmp_path / "a.png")])
     with pytest.raises(SourceError, match="does not exist"):
-        open_several([clip, str(tmp_path / "none.mp4")])
+        open_sources([clip, str(tmp_path / "none.mp4")])
 
 
 def test_fer_run_names_everybody_once_and_writes_a_video_each(

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime.errors import SourceError
-from feredge.runtime.sources import captures as sources
-from feredge.runtime.sources import live
-from feredge.runtime.sources.captures import Pictures, Video, open_camera, open_source
+from feredge.runtime.sources import capture, frames_of, gstreamer, open_source
 
 
 def numbered(count, height=64, width=64):
@@ -20,9 +18,9 @@ def numbered(count, height=64, width=64):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
 def test_a_video_file_loses_no_frame_however_slow_its_reader(write_clip, name):
     source = open_source(str(write_clip(numbered(30), name)))
-    assert isinstance(source, Video) and not source.live and source.fps == pytest.approx(25)
+    assert source.is_ordered and not source.is_live and source.fps == pytest.approx(25)
     seen = []
-    for frame in source.frames():
+    for frame in frames_of(source):
         if frame.index % 10 == 0:
             time.sleep(0.05)
         seen.append(frame)
@@ -36,7 +34,7 @@ def test_a_video_file_loses_no_frame_however_slow_its_reader(write_clip, name):
 
 def test_a_camera_that_is_not_there_is_an_error():
     with pytest.raises(SourceError, match="camera 97 is not there"):
-        open_camera(97)
+        open_source(97)
 
 
 def test_a_folders_broken_pictures_are_named_and_the_rest_is_done(tmp_path, astronaut):
@@ -45,8 +43,8 @@ def test_a_folders_broken_pictures_are_named_and_the_rest_is_done(tmp_path, astr
         cv2.imwrite(str(tmp_path / name), astronaut)
     (tmp_path / "b.png").write_bytes(b"broken")
     source = open_source(str(tmp_path))
-    assert isinstance(source, Pictures) and source.expected == 3
-    assert [frame.source for frame in source.frames()] == [
+    assert not source.is_ordered and source.expected_frames == 3
+    assert [frame.source for frame in frames_of(source)] == [
         str(tmp_path / "a.png"), str(tmp_path / "c/d.png")]
     assert len(source.problems) == 1 and "b.png" in source.problems[0]
 
@@ -60,7 +58,7 @@ def test_sources_that_cannot_be_read_say_why(tmp_path, write_clip):
     for name, said in (
         ("missing.mp4", "does not exist"), ("empty.mp4", "is empty"),
         ("text.mp4", "neither a picture nor a video"), ("cut.mp4", "may be truncated"),
-        ("empty", "holds no pictures"),
+        ("empty", "contains no pictures"),
     ):
         with pytest.raises(SourceError, match=said):
             open_source(str(tmp_path / name))
@@ -73,14 +71,14 @@ def test_a_truncated_video_that_opens_is_reported_at_its_end(write_clip, tmp_pat
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole[: len(whole) // 2])
     source = open_source(str(cut))
-    delivered = len(list(source.frames()))
+    delivered = len(list(frames_of(source)))
     assert 0 < delivered < 60
     assert "of 60 frames" in source.problems[0] and "truncated" in source.problems[0]
 
 
 def test_a_pipeline_without_gstreamer_says_which_cv2_has_it(monkeypatch):
     built = "  Video I/O:\n    GStreamer:                   NO\n"
-    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: built)
+    monkeypatch.setattr(gstreamer.cv2, "getBuildInformation", lambda: built)
     with pytest.raises(SourceError, match=r"no GStreamer .*JetPack's cv2"):
         open_source("gst:videotestsrc ! appsink")
 
@@ -94,8 +92,8 @@ def asked(monkeypatch):
         def isOpened(self):
             return False
 
-    monkeypatch.setattr(sources.cv2, "getBuildInformation", lambda: "GStreamer: YES (1.20.3)")
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *a: pipelines.append(a) or Refusing())
+    monkeypatch.setattr(gstreamer.cv2, "getBuildInformation", lambda: "GStreamer: YES (1.20.3)")
+    monkeypatch.setattr(gstreamer.cv2, "VideoCapture", lambda *a: pipelines.append(a) or Refusing())
     return pipelines
 
 
@@ -117,8 +115,8 @@ def test_a_csi_camera_is_the_pipeline_of_its_sensor(asked):
 
 def test_a_pipeline_that_hangs_when_it_is_opened_is_an_error_with_what_to_try(asked, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(live, "OPENING_S", 0.1)
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda *_: released.wait(60))
+    monkeypatch.setattr(capture, "OPENING_S", 0.1)
+    monkeypatch.setattr(gstreamer.cv2, "VideoCapture", lambda *_: released.wait(60))
     with pytest.raises(SourceError, match="csi:0 does not open within 0 s; try it with: ") as error:
         open_source("csi:0")
     released.set()

@@ -8,7 +8,7 @@ import pytest
 
 from feredge.runtime import Faces, open_detector, open_engine
 from feredge.runtime.pipeline import Pipeline
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import open_source
 from feredge.runtime.track.smoothing import LEAD_S, WINDOW_S, Smoother
 from feredge.runtime.track.tracker import LOST_S
 

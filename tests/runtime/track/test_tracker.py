@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces, open_detector
-from feredge.runtime.sources.captures import open_source
+from feredge.runtime.sources import frames_of, open_source
 from feredge.runtime.track.tracker import CONFIRM_S, LOST_S, Tracker, overlaps
 
 DT = 0.04
@@ -174,7 +174,7 @@ def test_real_faces_that_move_about_are_two_people(detector_path, astronaut, wri
         frames.append(frame)
     tracker, seen = Tracker(), []
     with open_detector(detector_path) as finder:
-        for frame in open_source(str(write_clip(frames))).frames():
+        for frame in frames_of(open_source(str(write_clip(frames)))):
             seen.append(tracker.update(finder.detect(frame.frame_bgr), frame.time_s))
     assert next(tracker.numbers) == 3
     for faces in seen[5:]:
