@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from feredge.runtime.command import add_detector_arguments, new_parser, run_command
+from feredge.runtime.command import new_parser, run_command
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import quiet_opencv
 
 PROGRAM = "fer-bench"
@@ -40,7 +41,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="write everything; a folder gets a file named after the conditions")
     parser.add_argument("--plot", type=plot, metavar="PATH", help="draw it: .png or .svg")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    add_detector_arguments(parser)
+    DetectorOptions.add_arguments(parser)
     return parser
 
 
@@ -89,7 +90,8 @@ def run(options: argparse.Namespace) -> int:
     from feredge.runtime.errors import require
     from feredge.runtime.files import check_folder
 
-    asked = Asked(**{name: vars(options)[name] for name in Asked.__dataclass_fields__})
+    given = {**vars(options), "detector": DetectorOptions.from_arguments(options)}
+    asked = Asked(**{name: given[name] for name in Asked.__dataclass_fields__})
     target = None if options.json is None else results_path(options.json, conditions(asked))
     if options.plot is not None:
         require("matplotlib", "bench")

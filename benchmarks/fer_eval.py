@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feredge.export.fer_export import names
-from feredge.runtime.command import EXIT_PARTLY, add_detector_arguments, new_parser, run_command
+from feredge.runtime.command import EXIT_PARTLY, new_parser, run_command
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import SourceError, require
 
@@ -44,7 +45,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="all of it, and the pictures by name; - is stdout")
     parser.add_argument("--plot", type=Path, metavar="FILE",
                         help="confusion matrices and reliability, .png or .svg")
-    add_detector_arguments(parser)
+    DetectorOptions.add_arguments(parser)
     return parser
 
 
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         engines = {name: stack.enter_context(open_engine(path))
                    for name, path in named(options.engine).items()}
         detector = stack.enter_context(open_detector(
-            options.detector, options.detector_size, options.min_score,
+            DetectorOptions.from_arguments(options)
         )) if options.detect else None
         evaluation = evaluate(data, engines, detector, options.group_by)
     write(options, evaluation)

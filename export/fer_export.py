@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from feredge.calibration.measure.methods import METHODS
 from feredge.export.report.text import report_text
-from feredge.runtime.command import add_detector_arguments, new_parser, positive, run_command
+from feredge.runtime.command import new_parser, positive, run_command
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import ExportError, require
 
@@ -71,7 +72,7 @@ def arguments() -> argparse.ArgumentParser:
     int8.add_argument("--cpu", choices=("avx2", "vnni", "arm"), default="avx2",
                       help="what the CPU graph is for; avx2 (default) is right on all of them")
     add_plan_arguments(parser)
-    add_detector_arguments(parser)
+    DetectorOptions.add_arguments(parser)
     add_checkpoint_arguments(parser)
     return parser
 
@@ -193,8 +194,9 @@ def export_model(options: argparse.Namespace) -> dict[str, Any]:
     from feredge.export.steps import Steps
     from feredge.export.tensorrt.builder import PlanOptions
 
-    return export(chosen(ExportOptions, options), Steps(quiet=options.json),
-                  chosen(PlanOptions, options))
+    plan, detector = chosen(PlanOptions, options), DetectorOptions.from_arguments(options)
+    chosen_options = replace(chosen(ExportOptions, options), detector=detector)
+    return export(chosen_options, Steps(quiet=options.json), plan)
 
 
 def build_plan(options: argparse.Namespace) -> dict[str, Any]:
@@ -207,12 +209,13 @@ def build_plan(options: argparse.Namespace) -> dict[str, Any]:
     from feredge.export.steps import Steps
     from feredge.export.tensorrt.builder import PlanOptions
     from feredge.export.tensorrt.plan_files import build_detector, build_from_onnx
+    from feredge.runtime.detect.weights import detector_path
 
     plan, steps = chosen(PlanOptions, options), Steps(quiet=options.json)
     output = Path(options.output)
     if options.onnx:
         return build_from_onnx(Path(options.onnx), plan, output, options.name, steps)
-    return build_detector(Path(options.detector), options.detector_size, plan, output,
+    return build_detector(detector_path(options.detector), options.detector_size, plan, output,
                           options.name, steps)
 
 

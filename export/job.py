@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from feredge.export.tensorrt.plan_files import (
     write_plan,
 )
 from feredge.export.tensorrt.versions import TensorRT, chosen_kind, tensorrt_of
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.errors import CalibrationError, require
 from feredge.runtime.spec import CropSpec, InputSpec, ModelSpec, SourceSpec
 
@@ -54,14 +55,12 @@ class ExportOptions:
     calibration_method: str | None = None
     ranges: str | None = None
     detect: bool = False
-    detector: str | None = None
+    detector: DetectorOptions = field(default_factory=DetectorOptions)
     max_accuracy_drop: float | None = None
     min_agreement: float | None = None
     max_class_drop: float | None = None
     sensitivity: bool = False
     validation_data: str | None = None
-    detector_size: int = 320
-    min_score: float = 0.6
     output: str = "."
     name: str | None = None
     labels: tuple[str, ...] | None = None

@@ -24,16 +24,6 @@ def new_parser(program: str, description: str | None) -> argparse.ArgumentParser
     return parser
 
 
-def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every command that finds faces."""
-    group = parser.add_argument_group("face detection")
-    group.add_argument("--detector", metavar="PATH", help="a YuNet-format ONNX file")
-    group.add_argument("--detector-size", type=positive, default=320, metavar="PX",
-                       help="long side to which a frame is scaled before it is searched (320)")
-    group.add_argument("--min-score", type=fraction, default=0.6, metavar="S",
-                       help="drop faces that the detector scores lower (0.6)")
-
-
 def positive(text: str) -> int:
     """Parse a whole number above 0."""
     value = int(text)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NoReturn
 from feredge.runtime.command import (
     EXIT_ERROR,
     EXIT_PARTLY,
-    add_detector_arguments,
     difference,
     end_process,
     new_parser,
@@ -21,6 +20,7 @@ from feredge.runtime.command import (
     run_command,
     secret,
 )
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import has_screen, quiet_opencv
 from feredge.runtime.errors import EngineError, FeredgeError, UsageError, require
 from feredge.runtime.sources import SourceOptions
@@ -69,7 +69,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="run a network that learned nothing: for its speed alone")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
-    add_detector_arguments(parser)
+    DetectorOptions.add_arguments(parser)
     add_track_arguments(parser)
     add_page_arguments(parser)
     return parser
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
         engine = stack.enter_context(open_engine(options.engine, options.cuda_graphs, threads))
         check_trained(engine.spec, options.allow_random_weights)
         detector = stack.enter_context(open_detector(
-            options.detector, options.detector_size, options.min_score, engine, threads
+            DetectorOptions.from_arguments(options), engine, threads
         ))
         outputs = open_outputs(options, source, engine.spec.labels, stack)
         annotated_outputs = open_annotated_outputs(options, source, stack)

@@ -39,6 +39,14 @@ def shared_file() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def detector_path() -> Path:
+    """The bundled detector."""
+    from feredge.runtime.detect.weights import BUNDLED
+
+    return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def yunet_path() -> Path:
     return shared("models/face_detection_yunet_2026may.onnx")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from feredge.benchmarks.bench.candidates import Candidate, candidate_of, check_a
 from feredge.benchmarks.bench.sensors import sensors
 from feredge.benchmarks.bench.timing import Statistics, alternated, speed_up
 from feredge.benchmarks.eval.records import environment
+from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.engines import open_engine
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError
@@ -38,9 +39,7 @@ class Asked:
     baseline: Sequence[str] = ()
     checkpoint: Path | None = None
     source: Path | None = None
-    detector: Path | None = None
-    detector_size: int = 320
-    min_score: float = 0.6
+    detector: DetectorOptions = field(default_factory=DetectorOptions)
     peak: bool = False
     profile: bool = False
 
@@ -147,7 +146,7 @@ def piped_clip(asked: Asked, engine: Engine) -> dict[str, Any]:
     from feredge.runtime.detect import open_detector
 
     assert asked.source is not None
-    with open_detector(asked.detector, asked.detector_size, asked.min_score, engine) as detector:
+    with open_detector(asked.detector, engine) as detector:
         return clip_report(asked.source, detector, engine)
 
 

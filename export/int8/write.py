@@ -42,9 +42,11 @@ from feredge.export.int8.gate import (
 from feredge.export.models.registry import WEIGHTS, Network
 from feredge.export.network.parity import parity_crops
 from feredge.export.network.to_onnx import save
+from feredge.export.staging import file_sha256
 from feredge.export.steps import Steps
 from feredge.export.tensorrt.plan_files import SUFFIX_INT8, SUFFIX_INT8_HALF
-from feredge.runtime.detect import open_detector
+from feredge.runtime.detect import DetectorOptions, open_detector
+from feredge.runtime.detect.weights import detector_path
 from feredge.runtime.errors import CalibrationError, ExportError
 from feredge.runtime.machine import exact_8_bit_weights
 from feredge.runtime.results import Array
@@ -145,9 +147,14 @@ def face_folder(options: ExportOptions, spec: ModelSpec) -> FaceFolder:
     """Open the calibration faces: face crops, or scenes where `--detect` says so."""
     detector = None
     if options.detect:
-        detector = open_detector(options.detector, options.detector_size, options.min_score)
+        detector = open_detector(options.detector)
     assert options.calibration_data is not None
     return FaceFolder(options.calibration_data, spec.input, spec.crop, detector)
+
+
+def identity_of(detector: DetectorOptions) -> list[Any]:
+    """Return what decides which faces a detector finds: its file's hash, the size and score."""
+    return [file_sha256(detector_path(detector.path)), detector.size_px, detector.min_score]
 
 
 def ranges_of(
@@ -219,7 +226,7 @@ def measured_or_cached(
     convs = quantised_convs(prepared.model.graph, keep_float)
     faces_sha256 = faces.sha256()
     found_by = [faces_sha256, faces.classes_of(spec.labels).tolist(), options.detect
-                and [options.detector, options.detector_size, options.min_score]]
+                and identity_of(options.detector)]
     path = cache_path({**identity(spec), "faces": found_by})
     auto = options.calibration_method in (None, AUTO)
     kept = cached(path, keyed_values(prepared.model.graph, convs))

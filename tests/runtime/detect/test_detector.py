@@ -15,12 +15,14 @@ def test_a_face_is_found_in_nearly_every_photo(detector_path, photos):
     assert found >= 0.97 * len(files)
 
 
-def test_box_and_landmarks_lie_on_the_face(detector_path, astronaut):
-    with open_detector(detector_path) as detector:
+@pytest.mark.parametrize("name, top", [("yunet_path", 60), ("detector_path", 50)])
+def test_box_and_landmarks_lie_on_the_face(request, astronaut, name, top):
+    """The bundled detector's box begins a little higher on the forehead than YuNet's."""
+    with open_detector(request.getfixturevalue(name)) as detector:
         faces = detector.detect(astronaut)
     assert len(faces) == 1
     x0, y0, x1, y1 = faces.boxes_xyxy[0]
-    assert 160 < x0 < 200 and 255 < x1 < 300 and 60 < y0 < 100 and 170 < y1 < 210
+    assert 160 < x0 < 200 and 255 < x1 < 300 and top < y0 < 100 and 170 < y1 < 210
     right_eye, left_eye, nose, right_mouth, left_mouth = faces.landmarks[0]
     assert right_eye[0] < nose[0] < left_eye[0] and right_mouth[0] < left_mouth[0]
     assert right_eye[1] < nose[1] < right_mouth[1]

@@ -29,27 +29,28 @@ def server(tmp_path):
         running.shutdown()
 
 
-def test_the_default_is_fetched_once_and_checked(server, tmp_path, monkeypatch, capsys):
+def test_yunet_is_downloaded_once_and_checked(server, tmp_path, monkeypatch, capsys):
     folder, address = server
     content = b"weights" * 1000
     (folder / "face.onnx").write_bytes(content)
     monkeypatch.setattr(detector_weights, "URL", f"{address}/face.onnx")
     monkeypatch.setattr(detector_weights, "SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(detector_weights, "BUNDLED", tmp_path / "not_there.onnx")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = chosen_path()
+    path = chosen_path("yunet")
     assert path.read_bytes() == content and path.is_relative_to(tmp_path / "cache")
-    assert "fetching" in capsys.readouterr().err
+    assert "downloading" in capsys.readouterr().err
+    path.write_bytes(b"tampered")
+    assert chosen_path("yunet") == path and path.read_bytes() == content
     (folder / "face.onnx").unlink()
-    assert chosen_path() == path
+    assert chosen_path("yunet") == path
     assert [file.name for file in path.parent.iterdir()] == ["face.onnx"]
 
 
-def test_the_default_is_the_detector_that_everything_is_measured_with(detector_path):
-    content = detector_path.read_bytes()
+def test_yunet_is_the_file_that_the_hash_names(yunet_path):
+    content = yunet_path.read_bytes()
     assert hashlib.sha256(content).hexdigest() == detector_weights.SHA256
     assert len(content) == detector_weights.SIZE_BYTES
-    assert detector_weights.URL.endswith("/" + detector_path.name)
+    assert detector_weights.URL.endswith("/" + yunet_path.name)
 
 
 def test_another_file_under_the_address_is_refused_and_not_kept(server, tmp_path):
@@ -62,15 +63,14 @@ def test_another_file_under_the_address_is_refused_and_not_kept(server, tmp_path
 
 def test_no_network_names_the_address_and_the_argument(server, tmp_path):
     _, address = server
-    with pytest.raises(EngineError, match=r"missing\.onnx could not be fetched.*--detector"):
+    with pytest.raises(EngineError, match=r"could not be downloaded.*missing\.onnx.*--detector"):
         download(f"{address}/missing.onnx", tmp_path / "face.onnx")
 
 
-def test_a_bundled_detector_becomes_the_default(tmp_path, monkeypatch):
-    bundled = tmp_path / "face_detector.onnx"
-    bundled.write_bytes(b"x")
-    monkeypatch.setattr(detector_weights, "BUNDLED", bundled)
-    assert chosen_path() == bundled
+def test_the_bundled_detector_is_the_default(tmp_path):
+    assert chosen_path() == detector_weights.BUNDLED
     other = tmp_path / "other.onnx"
     other.write_bytes(b"y")
     assert chosen_path(other) == other
+    with pytest.raises(EngineError, match="does not exist"):
+        chosen_path(tmp_path / "missing.onnx")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime import open_detector, open_engine
+from feredge.runtime.detect import DetectorOptions
 from feredge.runtime.detect.yunet import padded_input
 from feredge.runtime.engines.tensorrt import buckets
 from feredge.runtime.errors import EngineError, SpecError
@@ -421,7 +422,7 @@ def test_a_plan_of_other_inputs_is_refused(plan, detector_path, detector_plan, e
         open_detector(tmp_path / "other.plan")
     write_sidecar(detector_plan, DetectorSpec(TARGET, "0" * 64, 320))
     with pytest.raises(EngineError, match="--detector-size 320 or less"):
-        open_detector(detector_plan, 640)
+        open_detector(DetectorOptions(detector_plan, 640))
 
 
 def test_buckets_are_powers_of_two_inside_the_profile():

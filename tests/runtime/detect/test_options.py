@@ -1,0 +1,27 @@
+import argparse
+
+import pytest
+
+from feredge.runtime.detect import DetectorOptions
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    DetectorOptions.add_arguments(parser)
+    return DetectorOptions.from_arguments(parser.parse_args(words))
+
+
+def test_a_command_without_arguments_has_the_default_options():
+    assert parse() == DetectorOptions()
+
+
+def test_every_argument_reaches_its_option():
+    expected = DetectorOptions("yunet", 640, 0.3)
+    assert parse("--detector", "yunet", "--detector-size", "640", "--min-score", "0.3") == expected
+
+
+@pytest.mark.parametrize("words", [("--detector-size", "0"), ("--min-score", "1.5")], ids=" ".join)
+def test_values_out_of_range_are_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        parse(*words)
+    assert words[0] in capsys.readouterr().err
