@@ -240,20 +240,21 @@ def asked_for(
     options: argparse.Namespace, source: Source, labels: tuple[str, ...]
 ) -> Iterator[Output]:
     """Open the outputs one by one, so that each is closed if the next one fails."""
-    from feredge.runtime.outputs import files as outputs
+    from feredge.runtime.outputs.terminal import Progress, Text
+    from feredge.runtime.outputs.text import Csv, JsonLines
     from feredge.runtime.outputs.track_summary import TrackSummary
 
     if options.jsonl:
-        yield outputs.JsonLines(options.jsonl, labels)
+        yield JsonLines(options.jsonl, labels)
     if options.csv:
-        yield outputs.Csv(options.csv, labels)
+        yield Csv(options.csv, labels)
     if options.summary:
         yield TrackSummary(options.summary, labels)
     to_file = has_file_output(options)
     if not to_file and not has_window(options):
-        yield outputs.Text(labels)
+        yield Text(labels)
     if to_file and sys.stderr.isatty():
-        yield outputs.Progress(source.expected_frames)
+        yield Progress(source.expected_frames)
 
 
 def has_file_output(options: argparse.Namespace) -> bool:
@@ -272,14 +273,15 @@ def open_annotated_outputs(
     options: argparse.Namespace, source: Source, stack: ExitStack
 ) -> list[AnnotatedOutput]:
     """Open the annotated file and the window that were asked for."""
-    from feredge.runtime.outputs import files
+    from feredge.runtime.outputs.annotated import open_annotated
+    from feredge.runtime.outputs.terminal import Window
 
     opened: list[AnnotatedOutput] = []
     if options.output:
-        opened.append(files.open_annotated(options.output, source))
+        opened.append(open_annotated(options.output, source))
         stack.callback(opened[-1].close)
     if has_window(options):
-        opened.append(files.Window(source))
+        opened.append(Window(source))
         stack.callback(opened[-1].close)
     return opened
 

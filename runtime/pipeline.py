@@ -15,7 +15,7 @@ import numpy as np
 
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
-from feredge.runtime.outputs.annotator import Annotator, pixelated
+from feredge.runtime.outputs.annotator import Annotator, blur_faces
 from feredge.runtime.outputs.base import AnnotatedOutput, Output
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.base import Source
@@ -212,7 +212,7 @@ class Pipeline:
         frame_bgr = answer.frame.frame_bgr
         if self.blur:
             boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))
-            frame_bgr = pixelated(frame_bgr, boxes_xyxy)
+            frame_bgr = blur_faces(frame_bgr, boxes_xyxy)
         return self.annotator.draw(frame_bgr, answer.faces)
 
     def write(self, answer: FrameResult, annotated_bgr: Array | None) -> None:

@@ -16,7 +16,8 @@ from feredge.benchmarks.bench.timing import Statistics
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError
-from feredge.runtime.outputs.files import JsonLines, VideoFile
+from feredge.runtime.outputs.annotated import VideoFile
+from feredge.runtime.outputs.text import JsonLines
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame
@@ -189,7 +190,7 @@ def piped(
     samples: Samples = {}
     split: Any = SplitEngine(engine, samples)
     with tempfile.TemporaryDirectory() as folder:
-        video = VideoFile(Path(folder) / "annotated.mp4", source)
+        video = VideoFile(Path(folder) / "annotated.mp4", source.fps)
         lines = JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels)
         pipeline = TimedPipeline(source, detector, split, [lines], annotated_outputs=[video],
                                  tracks=True)

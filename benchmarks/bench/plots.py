@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-# Okabe, Ito: "Color Universal Design", 2008: eight colours that all eyes tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+from feredge.runtime.palette import PLOT_COLORS
+
 MARKERS = "osD^vPX*"
 FORMATS = (".png", ".svg")
 
@@ -36,7 +36,7 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     bins = np.linspace(min(min(row["seconds"]) for row in panels),
                        1.1 * max(row["p95_s"] for row in panels), 81) * 1e3
     for k, row in enumerate(panels):
-        distribution(figure.add_subplot(grid[k, 0]), row, bins, COLOURS[k % len(COLOURS)],
+        distribution(figure.add_subplot(grid[k, 0]), row, bins, PLOT_COLORS[k % len(PLOT_COLORS)],
                      last=k == len(panels) - 1)
     throughput(figure.add_subplot(grid[: len(panels), 1]), rows, names)
     if clip:
@@ -66,7 +66,8 @@ def throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) 
     for k, name in enumerate(names):
         own = [row for row in rows if row["engine"] == name]
         axes.plot([row["batch"] for row in own], [row["faces_per_s"] for row in own],
-                  marker=MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=name)
+                  marker=MARKERS[k % len(MARKERS)], color=PLOT_COLORS[k % len(PLOT_COLORS)],
+                  label=name)
     batches = sorted({row["batch"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
@@ -88,7 +89,7 @@ def stages(axes: Any, clip: dict[str, Any]) -> None:
         # Reading a live source is waiting for it.
         widths = np.array([0.0 if part == "read" and run is clip["live"]
                            else run["stages"][part]["median_s"] * 1e3 for run in runs.values()])
-        axes.barh(list(runs), widths, left=lefts, color=COLOURS[k % len(COLOURS)],
+        axes.barh(list(runs), widths, left=lefts, color=PLOT_COLORS[k % len(PLOT_COLORS)],
                   label=part, edgecolor="white")
         lefts += widths
     age = clip["live"]["stages"]["age"]

@@ -10,10 +10,10 @@ import numpy as np
 from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
 from feredge.runtime.errors import OutputError, require
 from feredge.runtime.files import atomic_write
+from feredge.runtime.palette import BLUE, VERMILION
 
 SUFFIXES = (".png", ".svg")
-# Blue and orange of Okabe and Ito's palette, which the colour-blind tell apart.
-RIGHT, CONFIDENT = "#0072B2", "#D55E00"
+RIGHT, CONFIDENT = BLUE, VERMILION
 COLUMN_IN, HEIGHT_IN, DPI = 6.0, 10.0, 120
 
 

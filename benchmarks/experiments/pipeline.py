@@ -31,7 +31,7 @@ from feredge.export.portrait import portrait_face
 from feredge.runtime import Engine, open_detector, open_engine
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.machine import cores
-from feredge.runtime.outputs.files import JsonLines
+from feredge.runtime.outputs.text import JsonLines
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame

@@ -30,7 +30,7 @@ from feredge.benchmarks.experiments.jitter import PLACES, STILL, drawn_faces, wr
 from feredge.runtime import Engine, Faces, open_detector, open_engine
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.machine import cores
-from feredge.runtime.outputs.files import JsonLines
+from feredge.runtime.outputs.text import JsonLines
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.sources import open_source

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feredge.calibration.quality.sensitivity import LayerSensitivity
-
-# Okabe and Ito's blue and vermilion: told apart with every colour vision.
-BLUE, VERMILION = "#0072B2", "#D55E00"
+from feredge.runtime.palette import BLUE, VERMILION
 
 
 def save_sensitivity_plot(rows: Sequence[LayerSensitivity], path: Path, most: int = 30) -> None:

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from feredge.runtime.palette import LABEL_COLORS_BGR, Bgr
 from feredge.runtime.results import Array, Faces
 
-# Okabe and Ito's colour-blind-safe palette, BGR; its black is replaced by a light grey that shows
-# on dark pictures.
-PALETTE_BGR = (
-    (0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240),
-    (178, 114, 0), (0, 94, 213), (167, 121, 204), (200, 200, 200),
-)
-# People and networks recognise faces in mosaics of 16 and even 8 cells (McPherson, Shokri,
+# People and networks recognize faces in mosaics of 16 and even 8 cells (McPherson, Shokri,
 # Shmatikov: "Defeating Image Obfuscation with Deep Learning", 2016).
 MOSAIC = 4
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -38,27 +33,27 @@ class Annotator:
         line = line_px(canvas)
         rows = zip(faces.boxes_xyxy, faces.probabilities, faces.label_ids, faces.track_ids)
         for box, probabilities, shown, track_id in rows:
-            colour = PALETTE_BGR[shown % len(PALETTE_BGR)]
+            color = LABEL_COLORS_BGR[shown % len(LABEL_COLORS_BGR)]
             x0, y0, x1, y1 = (round(float(edge)) for edge in box)
             thickness = max(line // 8, 1)
             cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK_BGR, thickness + 2)
-            cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, thickness)
+            cv2.rectangle(canvas, (x0, y0), (x1, y1), color, thickness)
             number = f"{track_id}: " if track_id >= 0 else ""
             text = f"{number}{self.labels[shown]} {probabilities[shown]:.0%}"
-            self.draw_caption(canvas, text, (x0, y0), colour, line)
+            self.draw_caption(canvas, text, (x0, y0), color, line)
             if self.bars:
                 self.draw_bars(canvas, probabilities, (x0, y0, x1, y1), line)
         return canvas
 
     def draw_caption(
-        self, canvas: Array, text: str, corner: tuple[int, int], colour: tuple[int, int, int],
+        self, canvas: Array, text: str, corner: tuple[int, int], color: Bgr,
         line: int,
     ) -> None:
         """Write the label above the box's top left corner, or inside where there is no room."""
         width = text_width(text, line) + line // 2
         x = max(min(corner[0], canvas.shape[1] - width), 0)
         top = corner[1] - line if corner[1] >= line else max(corner[1], 0)
-        cv2.rectangle(canvas, (x, top), (x + width, top + line), colour, cv2.FILLED)
+        cv2.rectangle(canvas, (x, top), (x + width, top + line), color, cv2.FILLED)
         write(canvas, text, (x + line // 4, top), line, DARK_BGR)
 
     def draw_bars(
@@ -74,12 +69,12 @@ class Annotator:
             top = y + k * line
             write(canvas, name, (x + line // 4, top), line, LIGHT_BGR)
             right = x + names + round(float(probability) * 4.75 * line)
-            colour = PALETTE_BGR[k % len(PALETTE_BGR)]
+            color = LABEL_COLORS_BGR[k % len(LABEL_COLORS_BGR)]
             cv2.rectangle(canvas, (x + names, top + line // 5), (right, top + line - line // 5),
-                          colour, cv2.FILLED)
+                          color, cv2.FILLED)
 
 
-def pixelated(frame_bgr: Array, boxes_xyxy: Array) -> Array:
+def blur_faces(frame_bgr: Array, boxes_xyxy: Array) -> Array:
     """Return a copy of a frame whose faces, with a quarter around them, are a few flat cells."""
     canvas: Array = frame_bgr.copy()
     for x0, y0, x1, y1 in boxes_xyxy.tolist():
@@ -128,8 +123,8 @@ def text_width(text: str, line: int) -> int:
 
 
 def write(
-    canvas: Array, text: str, corner: tuple[int, int], line: int, colour: tuple[int, int, int]
+    canvas: Array, text: str, corner: tuple[int, int], line: int, color: Bgr
 ) -> None:
     """Write one line of text whose top left corner is given."""
     base = corner[0], corner[1] + round(line * 0.78)
-    cv2.putText(canvas, text, base, FONT, text_scale(line), colour, max(line // 14, 1), cv2.LINE_AA)
+    cv2.putText(canvas, text, base, FONT, text_scale(line), color, max(line // 14, 1), cv2.LINE_AA)

@@ -1,32 +1,47 @@
-"""The interfaces of outputs: results alone, or results with the annotated frame."""
+"""The two protocols of outputs, and the record of a face that several outputs write."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from feredge.runtime.results import Array, FrameResult
+from feredge.runtime.results import Array, Faces, FrameResult
 
 
 class Output(Protocol):
-    """Receives the result of every frame, in order."""
+    """Takes the result of every frame, in the order of the frames."""
 
     def write(self, result: FrameResult) -> None:
-        """Write one frame."""
+        """Take the result of one frame."""
 
     def close(self) -> None:
-        """Finish the file and free everything."""
+        """Complete the output. Called once, also after an error."""
 
 
 class AnnotatedOutput(Protocol):
-    """Receives the result of every frame together with the annotated frame, in order."""
+    """Takes the result of every frame together with the annotated frame."""
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
-        """Write one frame.
+        """Take one frame.
 
         Args:
-            result: the frame and its faces.
-            annotated_bgr: `(h, w, 3)` uint8, the frame with its faces drawn; shared by all outputs.
+            result: the result of the frame.
+            annotated_bgr: `(h, w, 3)` uint8, a copy of the frame with its faces drawn; the caller
+                does not change it afterwards.
         """
 
     def close(self) -> None:
-        """Finish the file and free everything."""
+        """Complete the output. Called once, also after an error."""
+
+
+def face_record(faces: Faces, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Return one face with the field names of the JSON lines: px and probabilities, rounded."""
+    probabilities = [round(float(p), 5) for p in faces.probabilities[row]]
+    label_id, track = int(faces.label_ids[row]), int(faces.track_ids[row])
+    return {
+        "track": track if track >= 0 else None,
+        "box": [round(float(edge), 2) for edge in faces.boxes_xyxy[row]],
+        "score": round(float(faces.scores[row]), 4),
+        "label": labels[label_id],
+        "probability": probabilities[label_id],
+        "probabilities": dict(zip(labels, probabilities)),
+    }

@@ -23,8 +23,8 @@ import cv2
 from aiohttp import web
 
 from feredge.runtime.errors import OutputError
-from feredge.runtime.outputs.annotator import PALETTE_BGR
-from feredge.runtime.outputs.files import face_record
+from feredge.runtime.outputs.base import face_record
+from feredge.runtime.palette import LABEL_COLORS
 from feredge.runtime.pipeline import Pipeline
 from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.serve.metrics import exposition
@@ -44,8 +44,6 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
                                "style-src 'unsafe-inline'; script-src 'unsafe-inline'",
 }
-
-COLOURS = [f"rgb({red},{green},{blue})" for blue, green, red in PALETTE_BGR]
 
 Facts = Callable[[], Mapping[str, Any]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -179,7 +177,7 @@ class LivePage:
     ) -> None:
         self.address, self.labels, self.facts, self.pictures = address, labels, facts, pictures
         self.sources = sources
-        settings = {"labels": labels, "colours": COLOURS, "pictures": pictures,
+        settings = {"labels": labels, "colours": LABEL_COLORS, "pictures": pictures,
                     "sources": sources or ("",)}
         self.page = PAGE.read_text(encoding="utf-8").replace(
             "{settings}", json.dumps(settings).replace("</", "<\\/"))

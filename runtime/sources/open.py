@@ -14,9 +14,10 @@ from feredge.runtime.sources.capture import call_in_thread
 from feredge.runtime.sources.gstreamer import CSI, GSTREAMER, open_gstreamer
 from feredge.runtime.sources.multi import MultiSource, check_names
 from feredge.runtime.sources.names import mask_passwords
-from feredge.runtime.sources.pictures import SUFFIXES, Pictures
+from feredge.runtime.sources.pictures import Pictures
 from feredge.runtime.sources.url import open_url
 from feredge.runtime.sources.video import open_video
+from feredge.runtime.suffixes import PICTURES
 
 
 def open_one(where: str | int, options: SourceOptions) -> Source:
@@ -38,7 +39,7 @@ def open_path(path: Path) -> Source:
     """
     if not path.exists():
         raise SourceError(f"source {path} does not exist")
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if path.is_dir() or path.suffix.lower() in PICTURES:
         return Pictures(path)
     return open_video(path)
 

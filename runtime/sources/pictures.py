@@ -11,10 +11,8 @@ import numpy as np
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Array, Frame
 from feredge.runtime.sources.base import SingleSource
+from feredge.runtime.suffixes import PICTURES
 
-SUFFIXES = frozenset(
-    (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 JPEG_SCAN, JPEG_END = 0xDA, 0xD9
 
@@ -36,7 +34,7 @@ class Pictures(SingleSource):
         self.files = find_pictures(path) if path.is_dir() else [path]
         self.expected_frames = len(self.files)
         if not self.files:
-            raise SourceError(f"{path} contains no pictures ({', '.join(sorted(SUFFIXES))})")
+            raise SourceError(f"{path} contains no pictures ({', '.join(sorted(PICTURES))})")
 
     def batches(self) -> Iterator[list[Frame]]:
         """Yield every picture that can be read.
@@ -61,7 +59,7 @@ def find_pictures(folder: Path) -> list[Path]:
     """Return the picture files anywhere below a folder, sorted; hidden ones are skipped."""
     return sorted(
         path for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in PICTURES and path.is_file() and not path.name.startswith(".")
     )
 
 

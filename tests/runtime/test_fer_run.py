@@ -16,7 +16,7 @@ import pytest
 from feredge.runtime import open_detector
 from feredge.runtime.fer_run import arguments as run_arguments
 from feredge.runtime.fer_run import frames_at_once, main
-from feredge.runtime.outputs import files as outputs
+from feredge.runtime.outputs import terminal
 from feredge.runtime.sources import frames_of, open_source
 
 
@@ -244,7 +244,7 @@ def test_no_images_opens_no_window_and_still_writes_numbers(run, portrait, monke
     def refused(*arguments):
         raise AssertionError("a window was opened")
 
-    monkeypatch.setattr(outputs.cv2, "imshow", refused)
+    monkeypatch.setattr(terminal.cv2, "imshow", refused)
     monkeypatch.setenv("DISPLAY", ":0")
     code, out, _ = run("--source", portrait, "--no-images")
     assert code == 0 and "happiness" in out
@@ -279,17 +279,17 @@ def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch)
     def refused(*arguments):
         raise cv2.error("The function is not implemented")
 
-    monkeypatch.setattr(outputs.cv2, "imshow", refused)
-    monkeypatch.setattr(outputs.cv2, "destroyAllWindows", lambda: None)
+    monkeypatch.setattr(terminal.cv2, "imshow", refused)
+    monkeypatch.setattr(terminal.cv2, "destroyAllWindows", lambda: None)
     code, _, err = run("--source", portrait, "--display")
     assert code == 2 and "no window can be opened" in err
 
 
 def test_q_in_the_window_ends_the_run(run, astronaut, write_clip, monkeypatch):
-    monkeypatch.setattr(outputs.cv2, "imshow", lambda *_: None)
-    monkeypatch.setattr(outputs.cv2, "waitKey", lambda *_: ord("q"))
-    monkeypatch.setattr(outputs.cv2, "getWindowProperty", lambda *_: 1.0)
-    monkeypatch.setattr(outputs.cv2, "destroyAllWindows", lambda: None)
+    monkeypatch.setattr(terminal.cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(terminal.cv2, "waitKey", lambda *_: ord("q"))
+    monkeypatch.setattr(terminal.cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(terminal.cv2, "destroyAllWindows", lambda: None)
     code, out, _ = run("--source", write_clip([astronaut] * 9), "--display", "--json")
     assert code == 0 and json.loads(out)["frames"] == 1
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces
-from feredge.runtime.outputs.annotator import MOSAIC, PALETTE_BGR, Annotator, line_px, pixelated
+from feredge.runtime.outputs.annotator import MOSAIC, Annotator, blur_faces, line_px
+from feredge.runtime.palette import LABEL_COLORS_BGR
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 
@@ -25,7 +26,7 @@ def test_text_and_bars_grow_with_the_frame(shape):
     assert (frame == 60).all(), "the frame itself must stay as it is"
     line = line_px(frame)
     assert line >= 12 and line >= height / 28
-    colour = np.array(PALETTE_BGR[1])
+    colour = np.array(LABEL_COLORS_BGR[1])
     coloured = (drawn == colour).all(axis=2)
     bar = coloured[round(box[1]) + line // 4 :, round(width * 0.5) + line // 4 :]
     rows = np.flatnonzero(bar.any(axis=1))
@@ -57,9 +58,9 @@ def test_the_label_that_is_shown_is_drawn_with_its_track_not_the_most_probable_o
     frame, face = np.zeros((240, 320, 3), np.uint8), one_face((50, 80, 150, 200))
     steady = replace(face, label_ids=np.array([4]), track_ids=np.array([12]))
     plain, kept = (Annotator(LABELS, bars=False).draw(frame, faces) for faces in (face, steady))
-    assert (kept == np.array(PALETTE_BGR[4])).all(axis=2).sum() > 200
-    assert not (kept == np.array(PALETTE_BGR[1])).all(axis=2).any()
-    assert (plain == np.array(PALETTE_BGR[1])).all(axis=2).sum() > 200
+    assert (kept == np.array(LABEL_COLORS_BGR[4])).all(axis=2).sum() > 200
+    assert not (kept == np.array(LABEL_COLORS_BGR[1])).all(axis=2).any()
+    assert (plain == np.array(LABEL_COLORS_BGR[1])).all(axis=2).sum() > 200
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_the_label_that_is_shown_is_drawn_with_its_track_not_the_most_probable_o
 def test_a_blurred_box_is_a_few_flat_cells_and_the_rest_stays(box):
     frame = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     before = frame.copy()
-    hidden = pixelated(frame, np.array([box], np.float32))
+    hidden = blur_faces(frame, np.array([box], np.float32))
     assert (frame == before).all(), "the frame itself must stay as it is"
     x0, y0, x1, y1 = (max(edge, 0) for edge in box)
     inside = hidden[y0:y1, x0:x1].reshape(-1, 3)

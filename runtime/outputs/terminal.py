@@ -1,0 +1,87 @@
+"""Outputs of an interactive run: lines on the terminal, a progress line, a window."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import cv2
+
+from feredge.runtime.errors import OutputError
+from feredge.runtime.outputs.base import face_record
+from feredge.runtime.results import Array, FrameResult
+from feredge.runtime.sources.base import Source
+
+PROGRESS_S = 0.5  # between two updates of the progress line
+
+
+class Text:
+    """One line per face on standard output."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+
+    def write(self, result: FrameResult) -> None:
+        """Print the faces of one frame."""
+        frame, faces = result.frame, result.faces
+        where = f"{frame.source} frame {frame.index}" if frame.time_s else frame.source
+        if not len(faces):
+            print(f"{where}: no face")
+        for k in range(len(faces)):
+            face = face_record(faces, k, self.labels)
+            corners = ", ".join(f"{edge:.0f}" for edge in face["box"])
+            track = f"{face['track']}: " if face["track"] else ""
+            print(f"{where}: {track}{face['label']} {face['probability']:.1%} at {corners}")
+
+    def close(self) -> None:
+        """Do nothing: no resource is held."""
+
+
+class Progress:
+    """The number of completed frames, on the last line of the terminal."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.printed_s = total, 0, 0.0
+
+    def write(self, result: FrameResult) -> None:
+        """Count one frame; print the count twice a second."""
+        self.done += 1
+        if time.monotonic() - self.printed_s > PROGRESS_S:
+            self.printed_s = time.monotonic()
+            of_total = f"/{self.total}" if self.total else ""
+            print(f"\r{self.done}{of_total} frames", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Clear the line."""
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class Window:
+    """A window on the screen of this machine; several sources have one each."""
+
+    TITLE = "feredge: press q to quit"
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.wait_ms = source, 1 if source.is_ordered else 0
+        self.has_names = len(source.parts) > 1
+
+    def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
+        """Show one frame; a picture stays until a key is pressed.
+
+        Raises:
+            OutputError: no window can be opened.
+        """
+        title = f"{self.TITLE} ({result.frame.source})" if self.has_names else self.TITLE
+        try:
+            cv2.imshow(title, annotated_bgr)
+            key = cv2.waitKey(self.wait_ms) & 0xFF
+            is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error as error:
+            raise OutputError("no window can be opened here: this cv2 has no display; use "
+                              "--no-display with --output or --jsonl") from error
+        if key == ord("q") or not is_open:
+            self.source.stop()
+
+    def close(self) -> None:
+        """Close the window."""
+        cv2.destroyAllWindows()

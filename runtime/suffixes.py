@@ -1,0 +1,7 @@
+"""The one table of file name suffixes."""
+
+from __future__ import annotations
+
+PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+# OpenCV's codec of each video container that is written.
+VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
