@@ -69,9 +69,9 @@ class FaceFolder:
         Raises:
             CalibrationError: no picture holds a face.
         """
-        return (crops for crops, _ in self.labelled_batches(()))
+        return (crops for crops, _ in self.labeled_batches(()))
 
-    def labelled_batches(self, labels: Sequence[str]) -> Iterator[tuple[Array, Array]]:
+    def labeled_batches(self, labels: Sequence[str]) -> Iterator[tuple[Array, Array]]:
         """Yield crops as `batches` does, each time with their classes, `(n,)` int64.
 
         Args:
@@ -82,7 +82,7 @@ class FaceFolder:
         """
         waiting: list[tuple[Array, Array]] = []
         total = 0
-        for crops, number in self.labelled_crops(labels):
+        for crops, number in self.labeled_crops(labels):
             waiting.append((crops, np.full(len(crops), number, np.int64)))
             total += len(crops)
             while sum(len(crops) for crops, _ in waiting) >= BATCH:
@@ -96,7 +96,7 @@ class FaceFolder:
         if len(crops):
             yield crops, classes
 
-    def labelled_crops(self, labels: Sequence[str]) -> Iterator[tuple[Array, int]]:
+    def labeled_crops(self, labels: Sequence[str]) -> Iterator[tuple[Array, int]]:
         """Yield the crops of one picture after the other, and the class of its folder."""
         for file, number in zip(self.files, self.classes_of(labels).tolist()):
             try:

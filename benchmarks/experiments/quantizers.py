@@ -35,8 +35,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from feredge.benchmarks.eval.records import write_results
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.gptq import measured_rounding
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.gptq import gptq_rounding
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import cpu_graph, nearest, tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.measure.sweep import measure
@@ -104,14 +104,14 @@ def ours(
     """Return our CPU graph's writer; without bits, our TensorRT graph's."""
 
     def write(work: Work, target: Path) -> None:
-        convs = quantised_convs(work.model.graph, work.keep_float)
+        convs = quantized_convs(work.model.graph, work.keep_float)
         unlabelled = ((batch, np.full(len(batch), -1)) for batch in batches(work.crops))
         found = measure(work.model, convs, unlabelled, len(work.crops))
         ranges = Ranges("", found.faces, "", {}, found.bounds(), method=method)
         if weight_bits is None:
             return ir.save(tensorrt_graph(work.model, ranges, work.keep_float), target)
         few = np.ascontiguousarray(work.crops[:: max(len(work.crops) // GPTQ_FACES, 1)])
-        rounding = measured_rounding(work.model, convs, batches(few)) if gptq else nearest
+        rounding = gptq_rounding(work.model, convs, batches(few)) if gptq else nearest
         ir.save(cpu_graph(work.model, ranges, work.keep_float, weight_bits, rounding), target)
 
     return write
@@ -214,7 +214,7 @@ QUANTISERS = {
 def answers(model: ir.Model, crops: Array, integer_kernels: bool = True) -> Array:
     """Return the probabilities of a graph, `(n, classes)`."""
     session = session_of(model, integer_kernels=integer_kernels)
-    return quality.answers({"graph": session}, batches(crops))["graph"]
+    return quality.predictions({"graph": session}, batches(crops))["graph"]
 
 
 def judged(probabilities: Array, reference: Array, truth: Array) -> dict[str, float]:
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     spec = ModelSpec.from_json(model.metadata_props[METADATA_KEY])
     (calibration, _), (crops, truth) = (
         map(np.concatenate, zip(*FaceFolder(path, spec.input, spec.crop)
-                                .labelled_batches(spec.labels)))
+                                .labeled_batches(spec.labels)))
         for path in (options.calibration, options.labelled))
     work = Work(onnx, model, calibration, NETWORKS[spec.model].keep_float, options.modelopt)
     reference = answers(model, crops)

@@ -29,7 +29,7 @@ PATCHES = 8192  # a batch's patches that count: the first layers have far more t
 class Gptq:
     """A rounding for `cpu_graph` that knows each layer's inputs.
 
-    `factors` maps a convolution's name to what `ordered_factor` makes of its inputs' moments; one
+    `factors` maps a convolution's name to what `order_and_factor` makes of its inputs' moments; one
     that is not there is rounded to the nearest.
     """
 
@@ -46,11 +46,11 @@ class Gptq:
         key = name, largest, scale.tobytes()
         if key not in self.kept:
             columns = weight.reshape(len(weight), -1) / scale[:, None]
-            self.kept[key] = rounded(columns, *self.factors[name], largest).reshape(weight.shape)
+            self.kept[key] = gptq_round(columns, *self.factors[name], largest).reshape(weight.shape)
         return self.kept[key]
 
 
-def measured_rounding(
+def gptq_rounding(
     model: ir.Model, convs: Iterable[ir.Node], batches: Iterable[Array]
 ) -> Gptq:
     """Return the rounding that loses least on faces, for every graph and number of bits.
@@ -61,10 +61,10 @@ def measured_rounding(
         batches: `(n, 3, side, side)` float32 crops; 256 faces do.
     """
     moments = input_moments(model, convs, batches)
-    return Gptq({name: ordered_factor(second) for name, second in moments.items()})
+    return Gptq({name: order_and_factor(second) for name, second in moments.items()})
 
 
-def ordered_factor(moments: Array) -> tuple[Array, Array]:
+def order_and_factor(moments: Array) -> tuple[Array, Array]:
     """Return the order of the columns, and the upper Cholesky factor of the inverse moments.
 
     Args:
@@ -80,7 +80,7 @@ def ordered_factor(moments: Array) -> tuple[Array, Array]:
     return order, factor
 
 
-def rounded(columns: Array, order: Array, factor: Array, largest: int) -> Array:
+def gptq_round(columns: Array, order: Array, factor: Array, largest: int) -> Array:
     """Return the integers of `(out, k)` weights in units of their scales.
 
     The error of a column, over the factor's diagonal, is taken off the columns still to come along

@@ -21,7 +21,7 @@ SHARES_SCALE = frozenset(("Slice", "Split", "MaxPool"))
 MIN_CHANNELS = 16  # fewer, and a convolution gains nothing from INT8; the 3-channel stem does
 
 
-def quantised_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Node]:
+def quantized_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Node]:
     """Return the convolutions that run in INT8, in the graph's order.
 
     Args:
@@ -69,7 +69,7 @@ def input_of(node: ir.Node, index: int = 0) -> ir.Value:
     return value
 
 
-def activated(node: ir.Node) -> ir.Value:
+def activation_output(node: ir.Node) -> ir.Value:
     """Return a node's output behind the ReLU that will be fused with it, if there is one."""
     output = node.outputs[0]
     consumers = [use.node for use in output.uses()]
@@ -117,9 +117,9 @@ def cpu_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
         covered = [value in values or source_of(value) in values
                    for value in node.inputs if value is not None]
         if node in chosen:
-            values[activated(node)] = None
+            values[activation_output(node)] = None
         elif node.op_type in ("Add", "Concat") and all(covered):
-            values[activated(node)] = None
+            values[activation_output(node)] = None
         elif node.op_type == "Split" and covered[0]:
             values.update(dict.fromkeys(node.outputs))
         elif (node.op_type == "Relu" and covered[0]) or node.outputs[0] in inputs:
@@ -133,7 +133,7 @@ def range_key(value: ir.Value, graph: ir.Graph) -> str:
     `layer1.0.conv1:input` for the first convolution that reads it and is not tiny, else
     `layer1.0.conv2:output` for the node that makes it.
     """
-    for conv in quantised_convs(graph):
+    for conv in quantized_convs(graph):
         if source_of(input_of(conv)) is value:
             return f"{conv.name}:input"
     node = value.producer()

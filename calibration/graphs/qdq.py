@@ -12,7 +12,7 @@ import onnx_ir.passes.common as passes
 from feredge.calibration.graphs.placement import (
     cpu_values,
     input_of,
-    quantised_convs,
+    quantized_convs,
     range_key,
     shortcuts,
     source_of,
@@ -62,7 +62,7 @@ def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -
     """
     model = model.clone()
     graph = model.graph
-    convs = quantised_convs(graph, keep_float)
+    convs = quantized_convs(graph, keep_float)
     scales = symmetric_scales(graph, convs, ranges)
     readers = [source_use(conv, 0) for conv in convs]
     readers += [source_use(node, k) for node, k in shortcuts(graph, convs)]
@@ -77,7 +77,7 @@ def tensorrt_graph(model: ir.Model, ranges: Ranges, keep_float: Sequence[str]) -
             zeros = np.zeros(len(scale), np.int8)
             pairs[weight] = insert_qdq(graph, weight, scale, zeros, axis=0)
         conv.replace_input_with(1, pairs[weight])
-    return finished(model)
+    return finish_graph(model)
 
 
 def source_use(node: ir.Node, index: int) -> tuple[ir.Node, int]:
@@ -117,7 +117,7 @@ def cpu_graph(
     """
     model = model.clone()
     graph = model.graph
-    convs = quantised_convs(graph, keep_float)
+    convs = quantized_convs(graph, keep_float)
     affine = unsigned_scales(graph, convs, ranges)
     input_scales = {conv: affine[source_of(input_of(conv))][0] for conv in convs}
     pairs = {value: insert_qdq(graph, value, *scale) for value, scale in affine.items()}
@@ -127,7 +127,7 @@ def cpu_graph(
                 use.node.replace_input_with(use.idx, pair)
     for conv in convs:
         store_integers(graph, conv, input_scales[conv], LARGEST_WEIGHT[weight_bits], rounding)
-    return finished(model)
+    return finish_graph(model)
 
 
 def unsigned_scales(
@@ -187,11 +187,11 @@ def positive(scale: float) -> np.float32:
 
 def weight_scales(conv: ir.Node, largest: int) -> Array:
     """Return `channel_scales` of a convolution's weight."""
-    return searched_scales(weight_tensor_of(conv), largest)  # type: ignore[arg-type]  # by identity
+    return cached_channel_scales(weight_tensor_of(conv), largest)  # type: ignore[arg-type]  # by identity
 
 
 @lru_cache(maxsize=256)
-def searched_scales(weight: ir.TensorProtocol, largest: int) -> Array:
+def cached_channel_scales(weight: ir.TensorProtocol, largest: int) -> Array:
     """Return `channel_scales`, searched for once however many graphs a weight goes into.
 
     Clones of a graph share their tensors, and the sensitivity table builds some two hundred.
@@ -246,7 +246,7 @@ def constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     return value
 
 
-def finished(model: ir.Model) -> ir.Model:
+def finish_graph(model: ir.Model) -> ir.Model:
     """Sort the nodes, drop what nothing reads, and check the graph."""
     passes.TopologicalSortPass()(model)
     passes.RemoveUnusedNodesPass()(model)

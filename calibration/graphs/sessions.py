@@ -34,7 +34,7 @@ def session_of(
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def judging_session(name: str, graph: ir.Model) -> Any:
+def evaluation_session(name: str, graph: ir.Model) -> Any:
     """Open a graph as it is judged: in the arithmetic of what will run it.
 
     A CPU graph takes onnxruntime's integer kernels where this CPU's are exact; TensorRT's graph,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.measure.tensorrt_cache import ENTROPY, cache_header, largest_from_cache
+from feredge.calibration.measure.tensorrt_cache import ENTROPY, cache_header, read_cache
 from feredge.runtime.errors import CalibrationError, require
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME
@@ -70,7 +70,7 @@ def face_calibrator(
         raise CalibrationError(f"TensorRT {'.'.join(map(str, version))} has no calibrators: build "
                                "from the graph with Q/DQ, NAME.int8.qdq.onnx")
     if cache.is_file():
-        largest_from_cache(cache.read_text(), cache_header(version, algorithm))
+        read_cache(cache.read_text(), cache_header(version, algorithm))
     require("polygraphy", "tensorrt")
     from polygraphy.backend.trt import Calibrator
 

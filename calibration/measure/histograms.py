@@ -56,9 +56,9 @@ class Histogram:
     def grow(self, exponent: int) -> None:
         """Widen the range to 2 to the `exponent`, if it is smaller."""
         if exponent > self.exponent:
-            self.counts, self.exponent = self.widened(exponent), exponent
+            self.counts, self.exponent = self.merge_bins(exponent), exponent
 
-    def widened(self, exponent: int) -> Array:
+    def merge_bins(self, exponent: int) -> Array:
         """Return the counts in the bins of a range that is as wide or wider."""
         merged = min(1 << (exponent - self.exponent), BINS)
         return np.pad(self.counts.reshape(-1, merged).sum(axis=1), (0, BINS - BINS // merged))
@@ -67,7 +67,7 @@ class Histogram:
         """Return what one histogram of both's values would be."""
         total = Histogram()
         total.exponent = max(self.exponent, other.exponent)
-        total.counts = self.widened(total.exponent) + other.widened(total.exponent)
+        total.counts = self.merge_bins(total.exponent) + other.merge_bins(total.exponent)
         total.zeros = self.zeros + other.zeros
         total.low, total.high = min(self.low, other.low), max(self.high, other.high)
         return total

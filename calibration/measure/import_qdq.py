@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from feredge.calibration.graphs.placement import SHARES_SCALE, quantised_convs, source_of
+from feredge.calibration.graphs.placement import SHARES_SCALE, quantized_convs, source_of
 from feredge.calibration.ranges import keyed_values
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
@@ -21,7 +21,7 @@ NONNEGATIVE = ("Relu", "Sigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
-class Quantisation:
+class Quantization:
     """How one tensor is quantised: `real = (integer - zero_point) * scale`.
 
     `scale`, float32, and `zero_point`, of the integers' type, are scalars, or `(channels,)` along
@@ -44,7 +44,7 @@ class Quantisation:
         return low * float(self.scale), high * float(self.scale)
 
 
-def quantisations(path: Path) -> dict[str, Quantisation]:
+def quantizations(path: Path) -> dict[str, Quantization]:
     """Return how each tensor of a Q/DQ graph is quantised, by the tensor's name.
 
     A tensor that a QuantizeLinear reads goes by its own name, one that is stored as integers by
@@ -78,7 +78,7 @@ def is_outermost(node: ir.Node, source: ir.Value) -> bool:
         maker is None or maker.op_type != "QuantizeLinear")
 
 
-def parameters(node: ir.Node) -> Quantisation:
+def parameters(node: ir.Node) -> Quantization:
     """Return the scale and zero point of a QuantizeLinear or DequantizeLinear.
 
     Raises:
@@ -96,8 +96,8 @@ def parameters(node: ir.Node) -> Quantisation:
     zeros = np.zeros(scale.numpy().shape, integers.numpy()) if zero is None else zero.numpy()
     scales = scale.numpy().astype(np.float32)
     if scales.size == 1:  # one channel is one tensor
-        return Quantisation(scales.reshape(()), zeros.reshape(()), None)
-    return Quantisation(scales, zeros, node.attributes.get_int("axis", 1))
+        return Quantization(scales.reshape(()), zeros.reshape(()), None)
+    return Quantization(scales, zeros, node.attributes.get_int("axis", 1))
 
 
 def ranges_from_onnx(
@@ -112,7 +112,7 @@ def ranges_from_onnx(
     Raises:
         CalibrationError: it cannot be read, or is of another network.
     """
-    bounds = {name: found.bounds for name, found in quantisations(path).items()
+    bounds = {name: found.bounds for name, found in quantizations(path).items()
               if found.axis is None}
     return ranges_from_bounds(bounds, model)
 
@@ -127,15 +127,15 @@ def ranges_from_bounds(
     `Ranges.of` names those that a graph needs.
 
     Args:
-        bounds: smallest and largest value; of `largest_from_cache`, `{name: (-a, a)}`.
+        bounds: smallest and largest value; of `read_cache`, `{name: (-a, a)}`.
         model: FP32, from `onnx_from_torch`.
 
     Raises:
         CalibrationError: none of the tensors is one that the network quantises.
     """
     values = {}
-    for key, value in keyed_values(model.graph, quantised_convs(model.graph)).items():
-        known = [bounds[name] for name in known_as(value, bounds)]
+    for key, value in keyed_values(model.graph, quantized_convs(model.graph)).items():
+        known = [bounds[name] for name in bound_names(value, bounds)]
         if known:
             low, high = min(low for low, _ in known), max(high for _, high in known)
             values[key] = {"max": (0.0 if is_nonnegative(value) else low, high)}
@@ -146,7 +146,7 @@ def ranges_from_bounds(
     return values
 
 
-def known_as(value: ir.Value, bounds: Mapping[str, tuple[float, float]]) -> list[str]:
+def bound_names(value: ir.Value, bounds: Mapping[str, tuple[float, float]]) -> list[str]:
     """Return the names with bounds of a tensor and of what is cut from it.
 
     A tool that drops a ReLU, since its unsigned integers clip, keeps the name of the ReLU's input.

@@ -22,7 +22,7 @@ def cache_path(identity: Mapping[str, Any]) -> Path:
     return cache_folder() / "ranges" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
-def cached(path: Path, keys: Collection[str]) -> Ranges | None:
+def load_ranges(path: Path, keys: Collection[str]) -> Ranges | None:
     """Return the ranges kept at a path; None where they are missing, damaged or incomplete.
 
     Args:
@@ -41,7 +41,7 @@ def cached(path: Path, keys: Collection[str]) -> Ranges | None:
     return ranges if covered else None
 
 
-def keep(path: Path, ranges: Ranges) -> None:
+def store_ranges(path: Path, ranges: Ranges) -> None:
     """Keep ranges for the next time; a warning says where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

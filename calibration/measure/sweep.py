@@ -11,11 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.measure.activations import Activations
 from feredge.calibration.measure.histograms import Histogram
 from feredge.calibration.measure.methods import METHODS, bounds
-from feredge.calibration.quality.agreement import agreement, answers, divergences
+from feredge.calibration.quality.agreement import agreement, divergences, predictions
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.results import Array
 
@@ -41,7 +41,7 @@ class Measured:
         return {key: bounds(part + self.held_out[key]) for key, part in self.calibrating.items()}
 
 
-def parted(
+def split_held_out(
     batches: Iterable[tuple[Array, Array]], pictures: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield crops, their classes, and which of them are held out, `(n,)` bool.
@@ -49,7 +49,7 @@ def parted(
     One of every `EVERY`, or fewer if there are many.
 
     Args:
-        batches: crops and classes, from `FaceFolder.labelled_batches`.
+        batches: crops and classes, from `FaceFolder.labeled_batches`.
         pictures: about how many faces there are.
     """
     every = max(EVERY, -(-pictures // MOST_HELD_OUT))
@@ -67,7 +67,7 @@ def measure(
     Args:
         model: FP32, from `onnx_from_torch`; left as it was.
         convs: its convolutions that will run in INT8.
-        batches: crops and classes, from `FaceFolder.labelled_batches`.
+        batches: crops and classes, from `FaceFolder.labeled_batches`.
         pictures: about how many faces there are.
 
     Raises:
@@ -77,7 +77,7 @@ def measure(
     parts = activations.histograms(), activations.histograms()
     kept = []
     faces = 0
-    for crops, classes, held in parted(batches, pictures):
+    for crops, classes, held in split_held_out(batches, pictures):
         for histograms, chosen in zip(parts, (~held, held)):
             activations.add(crops[chosen], histograms)
         kept.append((crops[held], classes[held]))
@@ -86,7 +86,7 @@ def measure(
     return Measured(*parts, crops, classes, faces)
 
 
-def swept(
+def choose_method(
     model: ir.Model, keep_float: Sequence[str], measured: Measured, ranges: Ranges
 ) -> Ranges:
     """Choose the method and return the ranges that it makes of all faces.
@@ -108,18 +108,18 @@ def swept(
         return ranges
     calibrated = replace(ranges, values={key: bounds(part)
                                          for key, part in measured.calibrating.items()})
-    expected = answered(session_of(model), measured.crops)
+    expected = predict(session_of(model), measured.crops)
     trials = {}
     for method in METHODS:
         tried = replace(calibrated, method=method)
-        trials[method] = {name: answered(judging_session(name, graph), measured.crops)
-                          for name, graph in judged(model, tried, keep_float)}
+        trials[method] = {name: predict(evaluation_session(name, graph), measured.crops)
+                          for name, graph in int8_graphs(model, tried, keep_float)}
     rows = [{"method": method, "faces": len(expected),
-             **quality(expected, trials[method], measured.classes)} for method in METHODS]
-    return replace(ranges, method=best(expected, trials, measured.classes), sweep=rows)
+             **method_quality(expected, trials[method], measured.classes)} for method in METHODS]
+    return replace(ranges, method=best_method(expected, trials, measured.classes), sweep=rows)
 
 
-def judged(
+def int8_graphs(
     model: ir.Model, ranges: Ranges, keep_float: Sequence[str]
 ) -> Iterable[tuple[str, ir.Model]]:
     """Yield the INT8 graphs, one after the other as each holds all weights.
@@ -130,13 +130,13 @@ def judged(
     yield "cpu-7bit", cpu_graph(model, ranges, keep_float, 7)
 
 
-def answered(session: Any, crops: Array) -> Array:
+def predict(session: Any, crops: Array) -> Array:
     """Return the probabilities of `(n, 3, side, side)` crops, `(n, classes)`."""
     parts = (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
-    return answers({"graph": session}, parts)["graph"]
+    return predictions({"graph": session}, parts)["graph"]
 
 
-def quality(expected: Array, graphs: Mapping[str, Array], classes: Array) -> dict[str, Any]:
+def method_quality(expected: Array, graphs: Mapping[str, Array], classes: Array) -> dict[str, Any]:
     """Return what a report says of a method: per graph, against FP32 and against the labels."""
     known = classes >= 0
     agreed = {name: agreement(expected, got) for name, got in graphs.items()}
@@ -148,7 +148,7 @@ def quality(expected: Array, graphs: Mapping[str, Array], classes: Array) -> dic
     }
 
 
-def best(expected: Array, trials: Mapping[str, Mapping[str, Array]], classes: Array) -> str:
+def best_method(expected: Array, trials: Mapping[str, Mapping[str, Array]], classes: Array) -> str:
     """Return the method that loses least; of those within noise of it, the simplest.
 
     A method that errs more often than another on labelled faces is out; among the others the

@@ -49,7 +49,7 @@ def cache_text(
     return "\n".join([cache_header(version, algorithm), *lines]) + "\n"
 
 
-def largest_from_cache(text: str, header: str | None = None) -> dict[str, float]:
+def read_cache(text: str, header: str | None = None) -> dict[str, float]:
     """Return max(|min|, |max|) by tensor, as TensorRT or `cache_text` wrote them.
 
     Args:
@@ -67,10 +67,10 @@ def largest_from_cache(text: str, header: str | None = None) -> dict[str, float]
     if header is not None and found != header:
         raise CalibrationError(f"the calibration cache is of {found}, expected {header}: TensorRT "
                                "would pass over it; calibrate where the plan is built")
-    return dict(scaled_line(number, line) for number, line in enumerate(lines, 2))
+    return dict(parse_line(number, line) for number, line in enumerate(lines, 2))
 
 
-def scaled_line(number: int, line: str) -> tuple[str, float]:
+def parse_line(number: int, line: str) -> tuple[str, float]:
     """Return the tensor of a cache's line, and its max(|min|, |max|).
 
     Raises:
@@ -106,12 +106,12 @@ def tensor_extremes(network: trt.INetworkDefinition, ranges: Ranges) -> dict[str
     found: dict[str, float] = {}
     for key, value in bounds.items():
         name, _, role = key.rpartition(":")
-        for tensor in [name] if role == "output" else cut_from(named[name], makers):
+        for tensor in [name] if role == "output" else scale_sharers(named[name], makers):
             found[tensor] = value
     return found
 
 
-def cut_from(layer: trt.ILayer, makers: Mapping[str, trt.ILayer]) -> list[str]:
+def scale_sharers(layer: trt.ILayer, makers: Mapping[str, trt.ILayer]) -> list[str]:
     """Return the tensor that a layer reads and those that it was cut from: they share a scale."""
     names = [layer.get_input(0).name]
     while (maker := makers.get(names[-1])) is not None and maker.type.name in SHARES_SCALE:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feredge.calibration.quality.agreement import FP32, Agreement, agreement, answers
+from feredge.calibration.quality.agreement import FP32, Agreement, agreement, predictions
 from feredge.calibration.quality.reliability import expected_calibration_error
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
@@ -53,7 +53,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class LabelledQuality:
+class LabeledQuality:
     """FP32 and every INT8 graph on the same faces; `dataclasses.asdict` of it is plain JSON."""
 
     fp32: Accuracy
@@ -61,12 +61,12 @@ class LabelledQuality:
     costs: Mapping[str, Cost]
 
 
-def labelled_quality(
+def measure_quality(
     reference: Any,
     sessions: Mapping[str, Any],
     batches: Iterable[tuple[Array, Array]],
     labels: Sequence[str],
-) -> LabelledQuality:
+) -> LabeledQuality:
     """Judge INT8 graphs against FP32 and the truth, in one pass over the faces.
 
     Args:
@@ -86,16 +86,16 @@ def labelled_quality(
             classes.append(truth)
             yield batch
 
-    got = answers({FP32: reference, **sessions}, crops())
+    got = predictions({FP32: reference, **sessions}, crops())
     truth = np.concatenate(classes)
-    return LabelledQuality(
+    return LabeledQuality(
         accuracy(got[FP32], truth, labels),
         {name: accuracy(got[name], truth, labels) for name in sessions},
         {name: cost(got[FP32], got[name], truth, labels) for name in sessions},
     )
 
 
-def check_labelled(classes: Array, labels: Sequence[str]) -> None:
+def check_labels(classes: Array, labels: Sequence[str]) -> None:
     """Refuse faces of which none has a label.
 
     Raises:
@@ -121,7 +121,7 @@ def accuracy(probabilities: Array, classes: Array, labels: Sequence[str]) -> Acc
     Raises:
         CalibrationError: no face is labelled.
     """
-    check_labelled(classes, labels)
+    check_labels(classes, labels)
     counts = confusion(probabilities, classes, len(labels))
     right, faces = np.diag(counts), counts.sum(axis=1)
     known = classes != UNKNOWN
@@ -138,7 +138,7 @@ def cost(expected: Array, got: Array, classes: Array, labels: Sequence[str]) -> 
     Raises:
         CalibrationError: no face is labelled.
     """
-    check_labelled(classes, labels)
+    check_labels(classes, labels)
     known = classes != UNKNOWN
     before, after, truth = expected[known].argmax(1), got[known].argmax(1), classes[known]
     lost, won = (before == truth) & (after != truth), (before != truth) & (after == truth)
@@ -155,7 +155,7 @@ def cost(expected: Array, got: Array, classes: Array, labels: Sequence[str]) -> 
     )
 
 
-def labelled_text(found: LabelledQuality) -> str:
+def quality_text(found: LabeledQuality) -> str:
     """Return the report as tables for the terminal."""
     fp32, count = found.fp32, found.fp32.faces
     width = max(len(name) for name in [*found.graphs, *fp32.recall, "accuracy of"]) + 2

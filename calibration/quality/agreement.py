@@ -49,11 +49,11 @@ def agreements(
     Raises:
         CalibrationError: there is no face, or an answer is not finite.
     """
-    got = answers({FP32: reference, **sessions}, batches)
+    got = predictions({FP32: reference, **sessions}, batches)
     return {name: agreement(got[FP32], got[name]) for name in sessions}
 
 
-def answers(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[str, Array]:
+def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[str, Array]:
     """Run every session on the same faces, in one pass over them.
 
     Args:
@@ -140,13 +140,13 @@ def tensorrt_int8_convs(model: ir.Model) -> set[str]:
     """Return the convolutions between Q/DQ, the form that TensorRT runs in INT8."""
     from feredge.calibration.graphs.placement import input_of, source_of
 
-    def restored(value: ir.Value) -> bool:
+    def is_dequantized(value: ir.Value) -> bool:
         maker = source_of(value).producer()
         return maker is not None and maker.op_type == "DequantizeLinear"
 
     return {
         str(node.name) for node in model.graph
-        if node.op_type == "Conv" and restored(input_of(node)) and restored(input_of(node, 1))
+        if node.op_type == "Conv" and all(is_dequantized(input_of(node, k)) for k in (0, 1))
     }
 
 

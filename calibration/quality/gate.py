@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feredge.calibration.graphs.sessions import judging_session
-from feredge.calibration.quality.accuracy import UNKNOWN, Cost, check_labelled, cost
-from feredge.calibration.quality.agreement import FP32, Agreement, agreement, answers
+from feredge.calibration.graphs.sessions import evaluation_session
+from feredge.calibration.quality.accuracy import UNKNOWN, Cost, check_labels, cost
+from feredge.calibration.quality.agreement import FP32, Agreement, agreement, predictions
 from feredge.calibration.quality.sensitivity import LayerSensitivity
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GraphCheck:
     """What one graph costs, and which limits that breaks; `cost` is None without labels."""
 
     agreement: Agreement
@@ -72,16 +72,16 @@ class Trial:
     """One try of the gate: the graphs with `layers_in_float` of the most sensitive layers float."""
 
     layers_in_float: int
-    graphs: Mapping[str, Verdict]
+    graphs: Mapping[str, GraphCheck]
 
     @property
     def holds(self) -> bool:
         """Tell whether every graph keeps to the limits."""
-        return not any(verdict.broken for verdict in self.graphs.values())
+        return not any(check_graph.broken for check_graph in self.graphs.values())
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateResult:
     """What the gate found; `dataclasses.asdict` of it is plain JSON.
 
     `kept_float` are the layers that went back, most sensitive first, with what they cost in INT8
@@ -103,7 +103,7 @@ def gate(
     limits: Limits,
     rank: Callable[[str], Sequence[LayerSensitivity]],
     least_int8_share: float,
-) -> Outcome:
+) -> GateResult:
     """Put the fewest of the most sensitive layers back to float with which every graph holds.
 
     The number of layers doubles until the limits hold, then halves the gap to the last one that
@@ -132,29 +132,30 @@ def gate(
     classes = np.concatenate([np.zeros(0, np.int64), *(truth for _, truth in faces)])
     crops = [batch for batch, _ in faces]
     if limits.need_labels:
-        check_labelled(classes, labels)
-    expected = answers({FP32: reference}, crops)[FP32]
+        check_labels(classes, labels)
+    expected = predictions({FP32: reference}, crops)[FP32]
     trials: dict[int, Trial] = {}
 
     def holds(count: int) -> bool:
         names = [row.layer for row in order[:count]]
-        sessions = {name: judging_session(name, graph) for name, graph in build(names).items()}
-        got = answers(sessions, crops)
+        sessions = {name: evaluation_session(name, graph) for name, graph in build(names).items()}
+        got = predictions(sessions, crops)
         trials[count] = Trial(count, {
-            name: verdict(expected, answer, classes, labels, limits) for name, answer in got.items()
+            name: check_graph(expected, graph, classes, labels, limits)
+            for name, graph in got.items()
         })
         return trials[count].holds
 
     order: Sequence[LayerSensitivity] = ()
     if holds(0):
-        return Outcome(True, limits, (), tuple(trials.values()))
-    order = affordable(worst_first(rank, trials[0]), least_int8_share)
-    fewest = fewest_that_hold(holds, len(order))
+        return GateResult(True, limits, (), tuple(trials.values()))
+    order = layers_within_share(rank_layers(rank, trials[0]), least_int8_share)
+    fewest = fewest_layers(holds, len(order))
     kept = () if fewest is None else tuple(order[:fewest])
-    return Outcome(fewest is not None, limits, kept, tuple(trials.values()))
+    return GateResult(fewest is not None, limits, kept, tuple(trials.values()))
 
 
-def worst_first(
+def rank_layers(
     rank: Callable[[str], Sequence[LayerSensitivity]], trial: Trial
 ) -> list[LayerSensitivity]:
     """Return the layers by what each costs in the failing graph that it hurts most.
@@ -169,18 +170,18 @@ def worst_first(
     return sorted(worst.values(), key=lambda row: row.kl_int8, reverse=True)
 
 
-def verdict(
+def check_graph(
     expected: Array, got: Array, classes: Array, labels: Sequence[str], limits: Limits
-) -> Verdict:
+) -> GraphCheck:
     """Hold one graph's `(faces, classes)` probabilities against FP32's and the limits."""
     agreed = agreement(expected, got)
     known = classes[classes != UNKNOWN]
     lost = cost(expected, got, classes, labels) if len(known) else None
     faces = np.bincount(known, minlength=len(labels)).tolist()
-    return Verdict(agreed, lost, broken_limits(agreed, lost, faces, labels, limits))
+    return GraphCheck(agreed, lost, limit_violations(agreed, lost, faces, labels, limits))
 
 
-def broken_limits(
+def limit_violations(
     agreed: Agreement, lost: Cost | None, faces: Sequence[int], labels: Sequence[str],
     limits: Limits,
 ) -> tuple[str, ...]:
@@ -211,7 +212,7 @@ def broken_limits(
     return tuple(broken)
 
 
-def affordable(
+def layers_within_share(
     rows: Sequence[LayerSensitivity], least_int8_share: float
 ) -> list[LayerSensitivity]:
     """Return the layers, in their order, that can all be float while enough work stays INT8."""
@@ -224,7 +225,7 @@ def affordable(
     return chosen
 
 
-def fewest_that_hold(holds: Callable[[int], bool], most: int) -> int | None:
+def fewest_layers(holds: Callable[[int], bool], most: int) -> int | None:
     """Return the smallest count from 1 to `most` that holds, if holding stays once it is reached.
 
     Returns:
@@ -242,7 +243,7 @@ def fewest_that_hold(holds: Callable[[int], bool], most: int) -> int | None:
     return count or None
 
 
-def gate_text(outcome: Outcome) -> str:
+def gate_text(outcome: GateResult) -> str:
     """Return the outcome as a table for the terminal, and the layers that went back to float."""
     lines = [f"{'layers in float':<17}{'graph':<18}{'agreement':>10}{'KL':>10}{'accuracy':>10}"
              "  holds"]
@@ -258,7 +259,7 @@ def gate_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def failure_text(outcome: Outcome) -> str:
+def failure_text(outcome: GateResult) -> str:
     """Return the line that a failed export ends with: what was best, and what to do."""
     last = max(outcome.trials, key=lambda trial: trial.layers_in_float)
     said = [f"{name}: {found.broken[0]}" for name, found in last.graphs.items() if found.broken]

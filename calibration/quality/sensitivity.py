@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feredge.calibration.quality.agreement import FP32, answers, mean_kl
+from feredge.calibration.quality.agreement import FP32, mean_kl, predictions
 from feredge.runtime.results import Array
 
 
@@ -50,10 +50,10 @@ def sensitivities(
     Raises:
         CalibrationError: there is no face, or an answer is not finite.
     """
-    expected = answers({FP32: reference}, batches)[FP32]
+    expected = predictions({FP32: reference}, batches)[FP32]
 
     def divergence(keep_float: Sequence[str]) -> float:
-        return mean_kl(expected, answers({"INT8": open_graph(keep_float)}, batches)["INT8"])
+        return mean_kl(expected, predictions({"INT8": open_graph(keep_float)}, batches)["INT8"])
 
     whole, total = divergence(()), sum(macs.values())
     rows = [

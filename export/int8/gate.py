@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.gptq import measured_rounding
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.gptq import gptq_rounding
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
-from feredge.calibration.measure.sweep import EVERY, LEAST_HELD_OUT, MOST_HELD_OUT, parted
-from feredge.calibration.quality.accuracy import LabelledQuality, labelled_quality
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
+from feredge.calibration.measure.sweep import EVERY, LEAST_HELD_OUT, MOST_HELD_OUT, split_held_out
+from feredge.calibration.quality.accuracy import LabeledQuality, measure_quality
 from feredge.calibration.quality.agreement import conv_macs
 from feredge.calibration.quality.gate import (
+    GateResult,
     Limits,
-    Outcome,
-    broken_limits,
     failure_text,
     gate,
     gate_text,
+    limit_violations,
 )
 from feredge.calibration.quality.sensitivity import LayerSensitivity, sensitivities
 from feredge.calibration.ranges import Ranges
@@ -106,7 +106,7 @@ class Judged:
         names = TENSORRT, cpu_key(self.bits, self.rounding)
         return {name: self.graph(name, layers) for name in names}
 
-    def gate(self, limits: Limits) -> Outcome:
+    def gate(self, limits: Limits) -> GateResult:
         """Send layers back to float until both graphs hold."""
         with self.steps.step("hold INT8 against its limits"):
             return gate(self.graphs, self.reference, self.faces, self.labels, limits, self.rank,
@@ -114,11 +114,11 @@ class Judged:
 
     def ranked(self, name: str) -> list[LayerSensitivity]:
         """Return one graph's layers, the most sensitive first."""
-        layers = [str(conv.name) for conv in quantised_convs(self.model.graph, self.keep_float)]
+        layers = [str(conv.name) for conv in quantized_convs(self.model.graph, self.keep_float)]
         crops = [crops for crops, _ in self.faces]
         with self.steps.step(f"sensitivity of the {name} graph's layers"):
             return sensitivities(
-                self.reference, lambda kept: judging_session(name, self.graph(name, kept)),
+                self.reference, lambda kept: evaluation_session(name, self.graph(name, kept)),
                 layers, self.macs, crops, self.progress,
             )
 
@@ -132,8 +132,8 @@ class Judged:
 def held_out(faces: FaceFolder, labels: Sequence[str]) -> list[tuple[Array, Array]]:
     """Return the faces that judge, crops and classes: those held out, or all of a few."""
     few = len(faces.files) < EVERY * LEAST_HELD_OUT
-    found = [(crops[held | few], classes[held | few])
-             for crops, classes, held in parted(faces.labelled_batches(labels), len(faces.files))]
+    batches = split_held_out(faces.labeled_batches(labels), len(faces.files))
+    found = [(crops[held | few], classes[held | few]) for crops, classes, held in batches]
     return [(crops, classes) for crops, classes in found if len(crops)]
 
 
@@ -141,15 +141,15 @@ def faces_rounding(
     prepared: Prepared, faces: FaceFolder, steps: Steps, most: int = MOST_HELD_OUT
 ) -> Rounding:
     """Measure on faces that are not held out how the CPU graph's weights are rounded best."""
-    convs = quantised_convs(prepared.model.graph, prepared.network.keep_float)
+    convs = quantized_convs(prepared.model.graph, prepared.network.keep_float)
     read, batches = 0, []
-    for crops, _, held in parted(faces.labelled_batches(()), len(faces.files)):
+    for crops, _, held in split_held_out(faces.labeled_batches(()), len(faces.files)):
         batches.append(crops[~held][: most - read])
         read += len(batches[-1])
         if read == most:
             break
     with steps.step("round the weights"):
-        return measured_rounding(prepared.model, convs, (crops for crops in batches if len(crops)))
+        return gptq_rounding(prepared.model, convs, (crops for crops in batches if len(crops)))
 
 
 def with_layers(keep_float: Sequence[str], layers: Iterable[str]) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def held_to_limits(
 def last_word(
     options: ExportOptions, prepared: Prepared, graphs: Mapping[str, ir.Model], limits: Limits,
     steps: Steps,
-) -> LabelledQuality:
+) -> LabeledQuality:
     """Judge the finished graphs once on the labelled faces of `--validation-data`.
 
     Returns:
@@ -203,12 +203,12 @@ def last_word(
     assert options.validation_data is not None
     spec = prepared.spec
     faces = FaceFolder(options.validation_data, spec.input, spec.crop, recommended=0)
-    sessions = {name: judging_session(name, graph) for name, graph in graphs.items()}
+    sessions = {name: evaluation_session(name, graph) for name, graph in graphs.items()}
     with steps.step("judge INT8 on validation faces"):
-        found = labelled_quality(session_of(prepared.model), sessions,
-                                 steps.bar(faces.labelled_batches(spec.labels), faces), spec.labels)
+        found = measure_quality(session_of(prepared.model), sessions,
+                                 steps.bar(faces.labeled_batches(spec.labels), faces), spec.labels)
     for name, cost in found.costs.items():
-        broken = broken_limits(cost.agreement, cost, found.fp32.support, spec.labels, limits)
+        broken = limit_violations(cost.agreement, cost, found.fp32.support, spec.labels, limits)
         if broken:
             raise GateError(f"{name} on the validation faces: {'; '.join(broken)}. Calibrate on "
                             "more faces like these (--calibration-data), or allow more",

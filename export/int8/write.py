@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
-from feredge.calibration.measure.ranges_cache import cache_path, cached, keep
-from feredge.calibration.measure.sweep import measure, swept
-from feredge.calibration.quality.accuracy import labelled_text
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
+from feredge.calibration.measure.ranges_cache import cache_path, load_ranges, store_ranges
+from feredge.calibration.measure.sweep import choose_method, measure
+from feredge.calibration.quality.accuracy import quality_text
 from feredge.calibration.quality.agreement import (
     Agreement,
     agreements,
@@ -103,7 +103,7 @@ def write_int8(
         shipped = {key: graphs[key] for key in (TENSORRT, cpu)}
         found = last_word(options, prepared, shipped, limits, steps)
         report["validation"] = asdict(found)
-        report["tables"].append(labelled_text(found))
+        report["tables"].append(quality_text(found))
     targets = {
         f"{name}.int8.onnx": (cpu, TargetSpec("onnx", options.cpu, bits)),
         f"{name}{SUFFIX_INT8}": ("tensorrt", TargetSpec("tensorrt")),
@@ -223,25 +223,25 @@ def measured_or_cached(
         CalibrationError: no face can be read, or an activation is not finite.
     """
     spec, keep_float = prepared.spec, prepared.network.keep_float
-    convs = quantised_convs(prepared.model.graph, keep_float)
+    convs = quantized_convs(prepared.model.graph, keep_float)
     faces_sha256 = faces.sha256()
     found_by = [faces_sha256, faces.classes_of(spec.labels).tolist(), options.detect
                 and identity_of(options.detector)]
     path = cache_path({**identity(spec), "faces": found_by})
     auto = options.calibration_method in (None, AUTO)
-    kept = cached(path, keyed_values(prepared.model.graph, convs))
+    kept = load_ranges(path, keyed_values(prepared.model.graph, convs))
     if kept is not None and (kept.sweep or not auto):
         return kept, "cached"
     with steps.step("measure ranges"):
-        batches = steps.bar(faces.labelled_batches(spec.labels), faces)
+        batches = steps.bar(faces.labeled_batches(spec.labels), faces)
         measured = measure(prepared.model, convs, batches, len(faces.files))
     empty = Ranges(faces=measured.faces, faces_sha256=faces_sha256, values={}, **identity(spec))
     if auto:
         with steps.step("try the calibration methods"):
-            ranges = swept(prepared.model, keep_float, measured, empty)
+            ranges = choose_method(prepared.model, keep_float, measured, empty)
     else:
         ranges = replace(empty, values=measured.bounds())
-    keep(path, ranges)
+    store_ranges(path, ranges)
     return ranges, "measured"
 
 
@@ -263,7 +263,7 @@ def recorded_agreement(
     model: ir.Model, graphs: Mapping[str, ir.Model], batches: Iterable[Array]
 ) -> dict[str, Any]:
     """Compare every INT8 graph with FP32, in the arithmetic of what will run it."""
-    sessions = {key: judging_session(key, graph) for key, graph in graphs.items()
+    sessions = {key: evaluation_session(key, graph) for key, graph in graphs.items()
                 if not key.startswith("cpu-8bit") or exact_8_bit_weights()}
     found: dict[str, Agreement] = agreements(session_of(model), sessions, batches)
     return {key: asdict(agreement) for key, agreement in found.items()}

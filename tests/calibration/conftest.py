@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.ranges import Ranges, measured_ranges
 
 
@@ -37,5 +37,5 @@ def lossy():
 
 @pytest.fixture(scope="module")
 def lossy_ranges(lossy, crops):
-    values, faces = measured_ranges(lossy, quantised_convs(lossy.graph), [crops])
+    values, faces = measured_ranges(lossy, quantized_convs(lossy.graph), [crops])
     return Ranges("", faces, "", {}, values)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.measure.methods import METHODS
@@ -86,7 +86,7 @@ def test_few_faces_are_warned_about(tmp_path, astronaut):
 def test_measured_ranges_are_the_extremes_of_the_activations(fp32):
     rng = np.random.default_rng(0)
     batches = [rng.random((n, 3, 96, 96), np.float32) for n in (4, 3)]
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, faces = measured_ranges(fp32, convs, batches)
     assert faces == 7 and len(values) > 100
     pixels = np.concatenate(batches)
@@ -107,7 +107,7 @@ def test_activations_that_are_not_finite_are_refused(fp32):
     array = weight.const_value.numpy().copy()
     array[0] = np.nan
     weight.const_value = ir.tensor(array)
-    convs = quantised_convs(damaged.graph, KEEP_FLOAT)
+    convs = quantized_convs(damaged.graph, KEEP_FLOAT)
     with pytest.raises(CalibrationError, match=r"layer1\.0\.conv2:input is not finite"):
         measured_ranges(damaged, convs, [np.zeros((1, 3, 96, 96), np.float32)])
 
@@ -161,7 +161,7 @@ def test_a_face_has_the_class_of_its_folder(tmp_path, astronaut):
     (tmp_path / "happiness" / "broken.png").write_bytes(b"broken")
     faces = FaceFolder(tmp_path, InputSpec(32), CropSpec())
     with pytest.warns(UserWarning, match="left out"):
-        ((crops, classes),) = faces.labelled_batches(("neutral", "happiness"))
+        ((crops, classes),) = faces.labeled_batches(("neutral", "happiness"))
     assert [file.parent.name for file in faces.files] == [
         "0_neutral", "7_happiness", "happiness", "happiness", "others"]
     assert classes.tolist() == [0, 1, 1, -1] and classes.dtype == np.int64
@@ -172,14 +172,14 @@ def test_batches_and_classes_go_in_step(faces_48px):
     faces = FaceFolder(faces_48px, InputSpec(32), CropSpec())
     faces.files = faces.files[::50]
     labels = ("neutral", "happiness")
-    batches = list(faces.labelled_batches(labels))
+    batches = list(faces.labeled_batches(labels))
     assert [len(crops) for crops, _ in batches] == [len(crops) for crops in faces.batches()]
     classes = np.concatenate([classes for _, classes in batches])
     assert (classes == faces.classes_of(labels)).all() and set(classes) == {-1, 0, 1}
 
 
 def test_constant_pictures_give_ranges_that_int8_can_run(fp32):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, _ = measured_ranges(fp32, convs, [np.zeros((3, 3, 96, 96), np.float32)])
     assert values["conv1:input"] == dict.fromkeys(METHODS, (0.0, 0.0))
     for method in ("max", "entropy"):

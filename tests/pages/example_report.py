@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from feredge.calibration.quality.accuracy import LabelledQuality, accuracy, cost
-from feredge.calibration.quality.gate import Limits, Outcome, Trial, verdict
+from feredge.calibration.quality.accuracy import LabeledQuality, accuracy, cost
+from feredge.calibration.quality.gate import GateResult, Limits, Trial, check_graph
 from feredge.calibration.quality.sensitivity import LayerSensitivity
 from feredge.export.environment import environment
 
@@ -26,7 +26,7 @@ def answers(labels, seed, noise):
 def labelled(labels):
     expected, truth = answers(labels, 0, 0)
     got = {name: answers(labels, seed, 0.3)[0] for seed, name in enumerate(GRAPHS)}
-    return LabelledQuality(
+    return LabeledQuality(
         accuracy(expected, truth, labels),
         {name: accuracy(answer, truth, labels) for name, answer in got.items()},
         {name: cost(expected, answer, truth, labels) for name, answer in got.items()},
@@ -48,10 +48,10 @@ def outcome(labels, noises=(0.4, 0.2, 0.02)):
     trials = []
     for count, noise in enumerate(noises):
         got = {name: answers(labels, seed, noise)[0] for seed, name in enumerate(GRAPHS)}
-        trials.append(Trial(count, {name: verdict(expected, answer, truth, labels, limits)
+        trials.append(Trial(count, {name: check_graph(expected, answer, truth, labels, limits)
                                     for name, answer in got.items()}))
     holds = trials[-1].holds
-    return Outcome(holds, limits, tuple(layers()[:count]) if holds else (), tuple(trials))
+    return GateResult(holds, limits, tuple(layers()[:count]) if holds else (), tuple(trials))
 
 
 def sweep():

@@ -4,25 +4,25 @@ import pytest
 
 from feredge.calibration.graphs.gptq import (
     Gptq,
+    gptq_rounding,
     input_moments,
     is_plain,
-    measured_rounding,
     patch_form,
     patches,
 )
-from feredge.calibration.graphs.placement import quantised_convs, weight_of
+from feredge.calibration.graphs.placement import quantized_convs, weight_of
 from feredge.calibration.graphs.qdq import channel_scales, cpu_graph, nearest
 from feredge.calibration.graphs.sessions import session_of
 
 
 @pytest.fixture(scope="module")
 def moments(lossy, crops):
-    return input_moments(lossy, quantised_convs(lossy.graph), [crops[:20], crops[20:]])
+    return input_moments(lossy, quantized_convs(lossy.graph), [crops[:20], crops[20:]])
 
 
 @pytest.fixture(scope="module")
 def gptq(lossy, crops):
-    return measured_rounding(lossy, quantised_convs(lossy.graph), [crops[:20], crops[20:]])
+    return gptq_rounding(lossy, quantized_convs(lossy.graph), [crops[:20], crops[20:]])
 
 
 @pytest.mark.parametrize("kernel, strides, pads", [
@@ -50,7 +50,7 @@ def test_moments_are_those_of_all_faces(lossy, crops, moments):
 
 @pytest.mark.parametrize("largest", [64, 127], ids=["7 bit", "8 bit"])
 def test_each_layers_output_changes_less_than_by_nearest_rounding(lossy, moments, gptq, largest):
-    for conv in quantised_convs(lossy.graph):
+    for conv in quantized_convs(lossy.graph):
         weight = weight_of(conv)
         scale = channel_scales(weight, largest)
         arguments = (conv.name, weight, scale, largest)
@@ -87,7 +87,7 @@ def test_a_convolution_without_plain_patches_is_left_out(lossy, name, value):
 
 def test_a_layer_of_too_many_columns_is_left_out(lossy, crops, monkeypatch):
     monkeypatch.setattr("feredge.calibration.graphs.gptq.MOST_COLUMNS", 100)
-    assert set(input_moments(lossy, quantised_convs(lossy.graph), [crops])) == {"conv1"}
+    assert set(input_moments(lossy, quantized_convs(lossy.graph), [crops])) == {"conv1"}
 
 
 def test_nothing_but_rounding_changes(lossy, lossy_ranges, crops):

@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.graphs.placement import (
-    quantised_convs,
+    quantized_convs,
     range_key,
     shortcuts,
     source_of,
@@ -24,7 +24,7 @@ def graph(exported):
 
 @pytest.fixture(scope="module")
 def convs(graph):
-    return quantised_convs(graph, KEEP_FLOAT)
+    return quantized_convs(graph, KEEP_FLOAT)
 
 
 def test_every_convolution_but_the_gates_runs_in_int8(graph, convs):
@@ -36,7 +36,7 @@ def test_every_convolution_but_the_gates_runs_in_int8(graph, convs):
 
 
 def test_tiny_convolutions_stay_float_without_being_named(graph):
-    names = {conv.name for conv in quantised_convs(graph)}
+    names = {conv.name for conv in quantized_convs(graph)}
     assert not any(name.endswith("SpatialGate.spatial.conv") for name in names)
     assert not any("layer3" in name and "Gate" in name for name in names), "8 channels are few"
 
@@ -66,5 +66,5 @@ def test_ranges_of_the_whole_network_cover_any_part_of_it(graph, convs):
     for conv in convs[::8]:
         others = [other.name for other in convs if other is not conv]
         for keep_float in ([*KEEP_FLOAT, conv.name], [*KEEP_FLOAT, *others]):
-            chosen = quantised_convs(graph, keep_float)
+            chosen = quantized_convs(graph, keep_float)
             assert set(keyed_values(graph, chosen)) <= set(ranges)

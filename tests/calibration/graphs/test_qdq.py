@@ -9,9 +9,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from feredge.calibration.graphs.placement import quantised_convs, weight_of
+from feredge.calibration.graphs.placement import quantized_convs, weight_of
 from feredge.calibration.graphs.qdq import channel_scales, cpu_graph, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import (
     agreements,
     conv_macs,
@@ -114,7 +114,7 @@ def test_both_graphs_hold_the_same_ranges(qdq, cpu):
 def test_onnxruntime_runs_every_chosen_convolution_in_integers(fp32, exported):
     macs = conv_macs(fp32, 96)
     convs = cpu_int8_convs(ir.load(exported / "manet.int8.onnx"))
-    assert convs == {conv.name for conv in quantised_convs(fp32.graph, KEEP_FLOAT)}
+    assert convs == {conv.name for conv in quantized_convs(fp32.graph, KEEP_FLOAT)}
     assert int8_share(convs, macs) > 0.99
     assert tensorrt_int8_convs(ir.load(exported / "manet.int8.qdq.onnx")) == convs
 
@@ -184,7 +184,7 @@ def test_ranges_that_do_not_cover_the_graph_are_refused(fp32, ranges):
 
 def test_dead_channels_and_tensors_keep_positive_scales(fp32, ranges):
     dead = {key: {"max": (0.0, 0.0)} for key in keyed_values(
-        fp32.graph, quantised_convs(fp32.graph, KEEP_FLOAT))}
+        fp32.graph, quantized_convs(fp32.graph, KEEP_FLOAT))}
     zero = Ranges(ranges.checkpoint_sha256, 1, "", {}, dead)
     model = fp32.clone()
     for name, value in model.graph.initializers.items():
@@ -200,7 +200,7 @@ def test_dead_channels_and_tensors_keep_positive_scales(fp32, ranges):
 @pytest.mark.parametrize("largest, gain", [(64, 0.97), (127, 0.999)], ids=["7 bit", "8 bit"])
 def test_weight_scales_lose_less_than_the_widest_ones(fp32, largest, gain):
     before = after = 0.0
-    for conv in quantised_convs(fp32.graph, KEEP_FLOAT):
+    for conv in quantized_convs(fp32.graph, KEEP_FLOAT):
         weight = weight_of(conv)
         flat = weight.reshape(len(weight), -1)
 
@@ -236,10 +236,10 @@ def test_two_convolutions_may_share_a_weight():
     torch.manual_seed(0)
     model = onnx_from_torch(Tied(), 16)
     faces = np.random.default_rng(0).random((8, 3, 16, 16), np.float32)
-    values, count = measured_ranges(model, quantised_convs(model.graph), [faces])
+    values, count = measured_ranges(model, quantized_convs(model.graph), [faces])
     tied = Ranges("", count, "", {}, values)
     graphs = {"tensorrt": tensorrt_graph(model, tied, ()),
               "cpu-7bit": cpu_graph(model, tied, (), 7)}
-    sessions = {name: judging_session(name, graph) for name, graph in graphs.items()}
+    sessions = {name: evaluation_session(name, graph) for name, graph in graphs.items()}
     for found in agreements(session_of(model), sessions, [faces]).values():
         assert found.largest_change < 0.01

@@ -7,14 +7,14 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from feredge.calibration.graphs.placement import quantised_convs, tensorrt_values
+from feredge.calibration.graphs.placement import quantized_convs, tensorrt_values
 from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
 from feredge.calibration.measure.import_qdq import (
-    quantisations,
+    quantizations,
     ranges_from_bounds,
     ranges_from_onnx,
 )
-from feredge.calibration.measure.tensorrt_cache import cache_text, largest_from_cache
+from feredge.calibration.measure.tensorrt_cache import cache_text, read_cache
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.errors import CalibrationError
 
@@ -37,7 +37,7 @@ def with_values(values):
 
 def activations(path):
     return {name: (float(found.scale), int(found.zero_point))
-            for name, found in quantisations(path).items() if found.axis is None}
+            for name, found in quantizations(path).items() if found.axis is None}
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_our_own_scales_survive_the_round_trip(fp32, exported, tmp_path, file, b
 
 
 def test_a_tensorrt_cache_gives_the_ranges_that_the_tensorrt_graph_needs(fp32, bundled, tmp_path):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     tensors = [str(value.name) for value in tensorrt_values(fp32.graph, convs)]
     text = cache_text({name: 1.0 + k for k, name in enumerate(tensors)}, (10, 3, 0))
-    bounds = {name: (-a, a) for name, a in largest_from_cache(text).items()}
+    bounds = {name: (-a, a) for name, a in read_cache(text).items()}
     values = ranges_from_bounds(bounds, fp32)
     assert values["layer1.0.conv1:input"]["max"][0] == 0, "a ReLU's output is never negative"
     assert values["layer2.0.downsample.0:output"]["max"][0] < 0
@@ -112,7 +112,7 @@ def test_onnxruntimes_scales_become_our_graph(small, tmp_path, activation, symme
     quantize_static(small, theirs, Noise(), per_channel=True, activation_type=activation,
                     weight_type=QuantType.QInt8,
                     extra_options={"ActivationSymmetric": symmetric})
-    found = quantisations(theirs)
+    found = quantizations(theirs)
     weight = found["conv1.weight_quantized"]
     assert weight.axis == 0 and weight.scale.shape == weight.zero_point.shape == (16,)
     assert weight.zero_point.dtype == np.int8
@@ -154,14 +154,14 @@ def qdq_file(path, constants_as_nodes, zero_point=True, scale_as_input=False):
 
 @pytest.mark.parametrize("constants_as_nodes", [False, True], ids=["initializers", "Constants"])
 def test_parameters_are_read_from_initializers_and_constant_nodes(tmp_path, constants_as_nodes):
-    found = quantisations(qdq_file(tmp_path / "a.onnx", constants_as_nodes))
+    found = quantizations(qdq_file(tmp_path / "a.onnx", constants_as_nodes))
     assert set(found) == {"x", "w"}
     assert (found["x"].scale, found["x"].axis, found["x"].bounds) == (0.5, None, (-63.5, 63.5))
     assert found["w"].axis == 1 and found["w"].scale.tolist() == [1, 2, 3]
 
 
 def test_without_a_zero_point_the_integers_are_unsigned(tmp_path):
-    found = quantisations(qdq_file(tmp_path / "a.onnx", True, zero_point=False))
+    found = quantizations(qdq_file(tmp_path / "a.onnx", True, zero_point=False))
     assert found["x"].bounds == (0, 127.5)
 
 
@@ -173,7 +173,7 @@ def test_files_without_scales_are_refused(exported, tmp_path):
                        (exported / "manet.onnx", "has no QuantizeLinear"),
                        (computed, "q: its scale or zero point is computed")):
         with pytest.raises(CalibrationError, match=said):
-            quantisations(path)
+            quantizations(path)
 
 
 def test_scales_of_another_network_are_refused(fp32, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from feredge.calibration.measure.methods import METHODS
-from feredge.calibration.measure.ranges_cache import cache_path, cached, keep
+from feredge.calibration.measure.ranges_cache import cache_path, load_ranges, store_ranges
 from feredge.calibration.ranges import Ranges
 
 IDENTITY = {"checkpoint_sha256": "ab", "faces": "cd", "crop": {"scale": 1.0}, "input": {"side": 96}}
@@ -19,9 +19,9 @@ def ranges():
 
 
 def test_kept_ranges_come_back(path):
-    assert cached(path, ["conv1:input"]) is None
-    keep(path, ranges())
-    assert cached(path, ["conv1:input"]) == ranges()
+    assert load_ranges(path, ["conv1:input"]) is None
+    store_ranges(path, ranges())
+    assert load_ranges(path, ["conv1:input"]) == ranges()
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -31,30 +31,30 @@ def test_other_weights_faces_crops_and_inputs_have_other_names(path, part):
 
 
 def test_ranges_that_lack_a_tensor_or_a_method_are_measured_again(path):
-    keep(path, ranges())
-    assert cached(path, ["conv1:input", "conv2:input"]) is None
-    keep(path, Ranges("ab", 3, "cd", {}, {"conv1:input": {"max": (0.0, 1.0)}}))
-    assert cached(path, ["conv1:input"]) is None
+    store_ranges(path, ranges())
+    assert load_ranges(path, ["conv1:input", "conv2:input"]) is None
+    store_ranges(path, Ranges("ab", 3, "cd", {}, {"conv1:input": {"max": (0.0, 1.0)}}))
+    assert load_ranges(path, ["conv1:input"]) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{\"checkpoint_sha256\": \"ab", b"\xff\xfe"],
                          ids=["empty", "truncated", "not text"])
 def test_a_damaged_cache_is_left_out_with_a_warning(path, content):
-    keep(path, ranges())
+    store_ranges(path, ranges())
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="left out, the faces are measured again"):
-        assert cached(path, ["conv1:input"]) is None
+        assert load_ranges(path, ["conv1:input"]) is None
 
 
 def test_a_full_disk_is_a_warning_and_leaves_nothing(path):
     path.parent.mkdir(parents=True)
     (path.parent / f".{path.stem}.partial.json").symlink_to("/dev/full")
     with pytest.warns(UserWarning, match="No space left on device"):
-        keep(path, ranges())
+        store_ranges(path, ranges())
     assert list(path.parent.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(path, tmp_path):
     (tmp_path / "feredge").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="could not be kept"):
-        keep(path, ranges())
+        store_ranges(path, ranges())

@@ -5,10 +5,16 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.measure import sweep
 from feredge.calibration.measure.methods import METHODS
-from feredge.calibration.measure.sweep import best, measure, quality, swept, within_noise
+from feredge.calibration.measure.sweep import (
+    best_method,
+    choose_method,
+    measure,
+    method_quality,
+    within_noise,
+)
 from feredge.calibration.ranges import Ranges, measured_ranges
 from feredge.runtime.spec import CropSpec, InputSpec
 
@@ -25,12 +31,12 @@ def fp32(exported):
 def batches(faces_48px):
     faces = FaceFolder(faces_48px, InputSpec(96), CropSpec())
     faces.files = faces.files[::50]
-    return list(faces.labelled_batches(("neutral", "happiness")))
+    return list(faces.labeled_batches(("neutral", "happiness")))
 
 
 @pytest.fixture(scope="module")
 def measured(fp32, batches):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     return measure(fp32, convs, batches, sum(len(crops) for crops, _ in batches))
 
 
@@ -41,13 +47,13 @@ def test_every_fourth_face_is_held_out_with_its_class(measured, batches):
 
 
 def test_large_sets_hold_out_about_256(fp32, batches):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     few = measure(fp32, convs, batches[:4], 256 * 10)  # thirty-two faces
     assert len(few.crops) == 3
 
 
 def test_the_final_ranges_are_those_of_all_faces(measured, batches, fp32):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, count = measured_ranges(fp32, convs, [crops for crops, _ in batches])
     found = measured.bounds()
     assert count == measured.faces
@@ -61,7 +67,7 @@ def test_the_sweep_reports_the_methods_and_keeps_one_that_none_beats(
 ):
     tried = ("max", "percentile-99.9")
     monkeypatch.setattr(sweep, "METHODS", {name: METHODS[name] for name in tried})
-    ranges = swept(fp32, KEEP_FLOAT, measured, NOBODYS)
+    ranges = choose_method(fp32, KEEP_FLOAT, measured, NOBODYS)
     rows = {row["method"]: row for row in ranges.sweep}
     assert tuple(rows) == tried
     for row in rows.values():
@@ -75,18 +81,18 @@ def test_the_sweep_reports_the_methods_and_keeps_one_that_none_beats(
 
 def test_without_labels_there_is_no_accuracy():
     answers = np.tile([0.4, 0.6], (20, 1))
-    assert quality(answers, {"cpu": answers}, np.full(20, -1)) == {
+    assert method_quality(answers, {"cpu": answers}, np.full(20, -1)) == {
         "top1": {"cpu": 1.0}, "mean_kl": {"cpu": 0.0}, "accuracy": None}
     labelled = np.array([0, 1, 1, -1] * 5)
-    assert quality(answers, {"cpu": answers}, labelled)["accuracy"] == {"cpu": 10 / 15}
+    assert method_quality(answers, {"cpu": answers}, labelled)["accuracy"] == {"cpu": 10 / 15}
 
 
 @pytest.mark.parametrize("faces", [1, 3])
 def test_too_few_faces_to_compare_take_the_extremes_with_a_warning(faces, fp32, batches):
-    convs = quantised_convs(fp32.graph, KEEP_FLOAT)
+    convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     few = measure(fp32, convs, [(batches[0][0][:faces], batches[0][1][:faces])], faces)
     with pytest.warns(UserWarning, match="500 faces or more are recommended"):
-        ranges = swept(fp32, KEEP_FLOAT, few, NOBODYS)
+        ranges = choose_method(fp32, KEEP_FLOAT, few, NOBODYS)
     assert ranges.method == "max" and not ranges.sweep
 
 
@@ -110,5 +116,5 @@ def test_labels_rule_out_what_is_often_wrong_and_agreement_decides_the_rest():
     right, close = np.tile([0.6, 0.4], (200, 1)), np.tile([0.46, 0.54], (200, 1))
     jitter = rng.normal(0, 0.001, (200, 1)) * [1, -1]
     trials = {"a": {"cpu": right + jitter}, "b": {"cpu": close + jitter}}
-    assert best(expected, trials, classes) == "a"
-    assert best(expected, trials, np.full(200, -1)) == "b"
+    assert best_method(expected, trials, classes) == "a"
+    assert best_method(expected, trials, np.full(200, -1)) == "b"

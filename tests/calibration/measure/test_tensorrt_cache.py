@@ -5,11 +5,11 @@ from importlib.util import find_spec
 import onnx_ir as ir
 import pytest
 
-from feredge.calibration.graphs.placement import quantised_convs, source_of
+from feredge.calibration.graphs.placement import quantized_convs, source_of
 from feredge.calibration.measure.tensorrt_cache import (
     cache_header,
     cache_text,
-    largest_from_cache,
+    read_cache,
     tensor_extremes,
 )
 from feredge.calibration.ranges import Ranges, keyed_values
@@ -36,7 +36,7 @@ def test_a_line_is_a_name_and_the_scale_in_big_endian_hex():
 
 def test_a_cache_survives_the_round_trip():
     text = cache_text({"faces": 1.0, "a: b": 15.875, "relu": 13.332508087158203}, (8, 6, 2))
-    largest = largest_from_cache(text, "TRT-8602-EntropyCalibration2")
+    largest = read_cache(text, "TRT-8602-EntropyCalibration2")
     assert largest == pytest.approx({"faces": 1.0, "a: b": 15.875, "relu": 13.3325081}, rel=1e-7)
     assert cache_text(largest, (8, 6, 2)) == text
 
@@ -44,7 +44,7 @@ def test_a_cache_survives_the_round_trip():
 def test_a_cache_of_tensorrts_own_is_read_whatever_its_version():
     text = ("TRT-7202-MinMaxCalibration\ndata: 3c010204\ndead: 0\n"
             "(Unnamed Layer* 4) [Fully Connected]_output: 3d800000\n")
-    largest = largest_from_cache(text)
+    largest = read_cache(text)
     assert largest["data"] == pytest.approx(1) and largest["dead"] == 0
     assert largest["(Unnamed Layer* 4) [Fully Connected]_output"] == 0.0625 * 127
 
@@ -62,7 +62,7 @@ def test_a_cache_of_tensorrts_own_is_read_whatever_its_version():
 )
 def test_what_is_no_cache_for_this_tensorrt_is_refused(text, said):
     with pytest.raises(CalibrationError, match=said):
-        largest_from_cache(text, cache_header((10, 3, 0)))
+        read_cache(text, cache_header((10, 3, 0)))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def ranges(exported):
 
 def test_the_parsed_network_gives_the_tensors_of_the_onnx_graph(network, ranges, exported):
     graph = ir.load(exported / "manet.onnx").graph
-    convs = quantised_convs(graph, ("*.cbam.*", "fc_1", "fc_2"))
+    convs = quantized_convs(graph, ("*.cbam.*", "fc_1", "fc_2"))
     expected = {}
     for key, value in keyed_values(graph, convs).items():
         expected[value.name] = max(map(abs, ranges.values[key][ranges.method]))

@@ -10,8 +10,8 @@ from feredge.calibration.quality.accuracy import (
     UNKNOWN,
     accuracy,
     cost,
-    labelled_quality,
-    labelled_text,
+    measure_quality,
+    quality_text,
 )
 from feredge.runtime.errors import CalibrationError
 
@@ -58,7 +58,7 @@ def test_the_cost_counts_flips_both_ways_and_agreement_over_all_faces():
 
 def test_the_report_reads_the_faces_once_and_is_plain_json():
     batches = iter([faces(0, 0), faces(1)])
-    found = labelled_quality(Session(sure_of(0, 0), sure_of(1)),
+    found = measure_quality(Session(sure_of(0, 0), sure_of(1)),
                              {"int8": Session(sure_of(0, 1), sure_of(1))}, batches, LABELS)
     document = json.loads(json.dumps(asdict(found), allow_nan=False))
     assert document["fp32"]["accuracy"] == 1 and document["fp32"]["recall"]["disgust"] is None
@@ -66,13 +66,13 @@ def test_the_report_reads_the_faces_once_and_is_plain_json():
     assert document["costs"]["int8"]["recall_drop"] == {
         "neutral": 50, "happiness": 0, "disgust": None}
     assert document["costs"]["int8"]["agreement"]["kl"] > 0
-    lines = labelled_text(found).splitlines()
+    lines = quality_text(found).splitlines()
     assert "3 labelled faces" in lines[0] and "100.00%" in lines[1] and "66.67%" in lines[2]
     assert not any(line.startswith("disgust") for line in lines), "it has no face"
 
 
 def test_one_face_is_enough_for_a_report():
-    found = labelled_quality(Session(sure_of(2)), {"int8": Session(sure_of(2))}, [faces(2)], LABELS)
+    found = measure_quality(Session(sure_of(2)), {"int8": Session(sure_of(2))}, [faces(2)], LABELS)
     assert found.graphs["int8"].accuracy == 1 and found.costs["int8"].flip_rate == 0
 
 
@@ -85,4 +85,4 @@ def test_answers_that_are_not_numbers_are_refused():
     broken = sure_of(0, 1)
     broken[1, 0] = np.nan
     with pytest.raises(CalibrationError, match=r"int8 answers .* not finite on 1 of 2 faces"):
-        labelled_quality(Session(sure_of(0, 1)), {"int8": Session(broken)}, [faces(0, 1)], LABELS)
+        measure_quality(Session(sure_of(0, 1)), {"int8": Session(broken)}, [faces(0, 1)], LABELS)

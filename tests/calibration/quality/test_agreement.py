@@ -1,4 +1,4 @@
-"""Comparing answers: divergence, and answers that cannot be compared."""
+"""Comparing predictions: divergence, and predictions that cannot be compared."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from feredge.calibration.quality.agreement import agreement, agreements, answers
+from feredge.calibration.quality.agreement import agreement, agreements, predictions
 from feredge.runtime.errors import CalibrationError
 
 
@@ -54,8 +54,8 @@ def test_no_face_at_all_is_refused():
 
 
 def test_probabilities_that_are_not_numbers_are_refused():
-    with pytest.raises(CalibrationError, match=r"int8 answers .* not finite on 1 of 3 faces"):
-        answers({"int8": Session()}, [crops(0.5, np.nan, 0.1)])
+    with pytest.raises(CalibrationError, match=r"int8 predictions .* not finite on 1 of 3 faces"):
+        predictions({"int8": Session()}, [crops(0.5, np.nan, 0.1)])
 
 
 def test_comparing_answers_needs_no_onnx():

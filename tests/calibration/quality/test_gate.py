@@ -9,18 +9,18 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import conv_macs
 from feredge.calibration.quality.gate import (
     Limits,
-    affordable,
+    check_graph,
     failure_text,
-    fewest_that_hold,
+    fewest_layers,
     gate,
     gate_text,
-    verdict,
+    layers_within_share,
 )
 from feredge.calibration.quality.plots import save_sensitivity_plot
 from feredge.calibration.quality.sensitivity import (
@@ -45,7 +45,7 @@ def sure_of(classes, confidence=0.8):
 
 
 def broken(before, after, truth, **limits):
-    return verdict(sure_of(before), sure_of(after), np.array(truth), LABELS,
+    return check_graph(sure_of(before), sure_of(after), np.array(truth), LABELS,
                    Limits(**limits)).broken
 
 
@@ -97,14 +97,14 @@ def test_the_fewest_layers_are_found_in_few_tries(most):
             tries.append(count)
             return count >= needed
 
-        assert fewest_that_hold(holds, most) == (needed if needed <= most else None)
+        assert fewest_layers(holds, most) == (needed if needed <= most else None)
         assert len(tries) == len(set(tries)) <= 14 and 0 not in tries
 
 
 def test_layers_that_would_leave_too_little_in_int8_are_passed_over():
     rows = [LayerSensitivity(name, 1, 1, share) for name, share in
             (("big", 0.2), ("small", 0.04), ("middle", 0.06), ("last", 0.7))]
-    assert [row.layer for row in affordable(rows, 0.89)] == ["small", "middle"]
+    assert [row.layer for row in layers_within_share(rows, 0.89)] == ["small", "middle"]
 
 
 def test_labels_are_asked_for_where_accuracy_is():
@@ -127,7 +127,7 @@ class Network:
         self.ranges = Ranges.from_json((exported / "manet.ranges.json").read_text())
         self.reference = session_of(self.model)
         self.macs = conv_macs(self.model, 96)
-        self.float_layers = {conv.name for conv in quantised_convs(self.model.graph)} - {*LAYERS}
+        self.float_layers = {conv.name for conv in quantized_convs(self.model.graph)} - {*LAYERS}
         with open_engine(exported / "manet.onnx") as engine:
             self.labels = engine.spec.labels
             faces = FaceFolder(folder, engine.spec.input, engine.spec.crop)
@@ -150,7 +150,7 @@ class Network:
 
     def rank(self, ranges, name, progress=iter):
         def open_graph(layers):
-            return judging_session(name, self.build(ranges, layers)[name])
+            return evaluation_session(name, self.build(ranges, layers)[name])
 
         return sensitivities(self.reference, open_graph, LAYERS, self.macs, [self.crops[0][:8]],
                              progress)

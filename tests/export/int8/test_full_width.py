@@ -9,9 +9,9 @@ import pytest
 
 from feredge.benchmarks.experiments.full_width import golden_state
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
-from feredge.calibration.graphs.sessions import judging_session, session_of
+from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import agreements, conv_macs
 from feredge.calibration.ranges import Ranges, measured_ranges
 from feredge.export.models.manet import manet
@@ -35,13 +35,13 @@ def faces(faces_48px):
 def test_int8_at_full_width_keeps_to_its_regression_figures(faces):
     model = onnx_from_torch(manet(golden_state(), 7, SIDE), SIDE)
     keep_float = NETWORKS["manet"].keep_float
-    convs = quantised_convs(model.graph, keep_float)
+    convs = quantized_convs(model.graph, keep_float)
     judging = np.arange(len(faces)) % 3 == 0
     values, count = measured_ranges(model, convs, [faces[~judging]])
     ranges = Ranges("", count, "", {}, values)
     graphs = {"tensorrt": tensorrt_graph(model, ranges, keep_float),
               "cpu-7bit": cpu_graph(model, ranges, keep_float, 7)}
-    sessions = {name: judging_session(name, graph) for name, graph in graphs.items()}
+    sessions = {name: evaluation_session(name, graph) for name, graph in graphs.items()}
     found = agreements(session_of(model), sessions, [faces[judging]])
     macs = conv_macs(model, SIDE)
     assert sum(macs[str(conv.name)] for conv in convs) / sum(macs.values()) > 0.95

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.export.fer_export import main
 from feredge.export.models.dsan import (
     BACKBONE,
@@ -213,7 +213,7 @@ def test_its_input_is_told_by_the_spec_alone(plan, astronaut):
 
 def test_gates_and_maps_of_one_channel_stay_float(plan):
     graph = ir.load(plan / "net.onnx").graph
-    convs = {conv.name for conv in quantised_convs(graph, KEEP_FLOAT)}
+    convs = {conv.name for conv in quantized_convs(graph, KEEP_FLOAT)}
     others = {node.name for node in graph if node.op_type == "Conv"} - convs
     assert all(name.startswith(("attention.", "joins.", "fusion")) or name.endswith(".score")
                for name in others)

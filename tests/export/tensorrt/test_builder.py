@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from feredge.calibration.graphs.placement import quantised_convs
+from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.ranges import Ranges, measured_ranges
@@ -144,7 +144,7 @@ def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half
 
 def test_the_full_width_network_builds_in_int8_at_224_px(rtx, tmp_path, full_width):
     keep_float = NETWORKS["manet"].keep_float
-    convs = quantised_convs(full_width.graph, keep_float)
+    convs = quantized_convs(full_width.graph, keep_float)
     faces = np.random.default_rng(0).random((2, 3, 224, 224), np.float32)
     values, count = measured_ranges(full_width, convs, [faces])
     ranges = Ranges("00" * 32, count, "", {}, values)
