@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 DETECTOR ?=
 # Two workers share the cores with the threads of onnxruntime and OpenCV.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo check test lint types fast pytest core resolve fuzz bench compare clean
 
