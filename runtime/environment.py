@@ -52,3 +52,8 @@ def configure_ffmpeg() -> None:
     """
     os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fpsprobesize;3")
+
+
+def broker_password() -> str | None:
+    """Return the message broker's password, which a command line would show to every process."""
+    return os.environ.get("FEREDGE_MQTT_PASSWORD")
