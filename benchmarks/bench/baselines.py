@@ -1,6 +1,6 @@
-"""What our engines are held against: the same weights in other runtimes.
+"""Baselines: the same weights in other runtimes.
 
-Each runs as its makers say it should for the latency of one caller; none is tuned further.
+Each is set up as its documentation recommends for low latency; none is tuned further.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from feredge.benchmarks.bench.candidates import Candidate
-from feredge.runtime.engines.base import Engine
+from feredge.runtime.engines import Engine
+from feredge.runtime.engines.onnxruntime import open_session
 from feredge.runtime.errors import CheckpointError, EngineError, PackageError, require
 from feredge.runtime.machine import cores
 from feredge.runtime.results import Array
@@ -27,34 +28,34 @@ FORMS = (".int8.onnx", ".int8.qdq.onnx", ".fp16.onnx", ".int8.fp16.onnx", ".onnx
 
 @dataclass(frozen=True)
 class Subject:
-    """The first engine: what every baseline must be a form of."""
+    """The first engine, whose network every baseline runs."""
 
     path: Path
     engine: Engine
     checkpoint: Path | None = None
 
 
-def form_of(path: Path, suffix: str, what: str) -> Path:
-    """Return another file of the export that an engine came from.
+def sibling_path(path: Path, suffix: str, what: str) -> Path:
+    """Return another file of the same export.
 
     Args:
         path: the engine.
         suffix: of the other file, as `.int8.qdq.onnx`.
-        what: needs it, for the error.
+        what: the option that needs the file, for the error message.
 
     Raises:
-        EngineError: it does not lie beside the engine.
+        EngineError: the file is not beside the engine.
     """
     own = max((form for form in FORMS if path.name.endswith(form)), key=len)
     other = path.with_name(path.name.removesuffix(own) + suffix)
     if not other.is_file():
-        raise EngineError(f"{what} needs {other}, which is not there; export once more, with "
-                          "--int8, or copy it beside the engine")
+        raise EngineError(f"{what} needs {other}, which does not exist; export again with --int8, "
+                          "or copy the file beside the engine")
     return other
 
 
 def torch_module(subject: Subject) -> Any:
-    """Return the network in torch, with the weights that the engine was exported from.
+    """Return the network in torch, with the weights of the engine's export.
 
     Raises:
         CheckpointError: the checkpoint is another one, or none is bundled.
@@ -66,36 +67,37 @@ def torch_module(subject: Subject) -> Any:
 
     spec = subject.engine.spec
     network = network_named(spec.model)
-    named = None if subject.checkpoint is None else str(subject.checkpoint)
-    checkpoint = checkpoint_of(network, ExportOptions(spec.model, named))
+    path = None if subject.checkpoint is None else str(subject.checkpoint)
+    checkpoint = checkpoint_of(network, ExportOptions(spec.model, path))
     if checkpoint.sha256 != spec.source.checkpoint_sha256:
-        raise CheckpointError(f"{subject.path} was not exported from {named or 'what is bundled'}; "
-                              "name the checkpoint that it was exported from with --checkpoint")
+        raise CheckpointError(f"{subject.path} was not exported from "
+                              f"{path or 'the bundled checkpoint'}; pass the checkpoint of its "
+                              "export with --checkpoint")
     return built(network, checkpoint, len(spec.labels), spec.input.side)
 
 
 def torch_infer(module: Any) -> Callable[[Array], Array]:
-    """Return a torch module as a function of arrays, without what training needs."""
+    """Return a torch module as a function of arrays, without gradients."""
     import torch
 
     def infer(crops: Array) -> Array:
         with torch.inference_mode():
-            answers: Array = module(torch.from_numpy(crops)).numpy()
-        return answers
+            predictions: Array = module(torch.from_numpy(crops)).numpy()
+        return predictions
 
     return infer
 
 
 def torch_eager(subject: Subject) -> Iterator[Candidate]:
-    """The network in torch as it stands."""
+    """Yield the network in eager torch."""
     yield Candidate("torch", "fp32", torch_infer(torch_module(subject)))
 
 
 def torch_compile(subject: Subject) -> Iterator[Candidate]:
-    """The network compiled by torch, anew for every batch."""
+    """Yield the network compiled by torch, once per batch size."""
     module = torch_module(subject)
     if shutil.which("g++") is None:
-        raise PackageError("g++ is not installed, and torch.compile needs it; install it, or leave "
+        raise PackageError("torch.compile needs g++, which is not installed; install it, or leave "
                            "out --baseline torch-compile")
     import torch
 
@@ -103,48 +105,48 @@ def torch_compile(subject: Subject) -> Iterator[Candidate]:
 
 
 def bare_fp32(subject: Subject) -> Iterator[Candidate]:
-    """The FP32 graph in onnxruntime with its own settings."""
+    """Yield the FP32 graph in onnxruntime with its default settings."""
     ort = require("onnxruntime")
-    path = form_of(subject.path, ".onnx", "--baseline onnxruntime-fp32")
+    path = sibling_path(subject.path, ".onnx", "--baseline onnxruntime-fp32")
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     yield Candidate("onnxruntime-fp32", "fp32", session_infer(session))
 
 
 def session_infer(session: Any) -> Callable[[Array], Array]:
-    """Return a session's own run."""
+    """Return an onnxruntime session as a function of arrays."""
     return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0]
 
 
 def own_session(subject: Subject) -> Iterator[Candidate]:
-    """The engine's own onnxruntime session without our runtime around it: what that costs."""
-    session = getattr(subject.engine, "session", None)
+    """Yield the engine's onnxruntime session alone: the difference is our runtime's overhead."""
     if subject.path.suffix != ".onnx":
         raise EngineError("--baseline session needs an ONNX engine first; a plan has no session")
+    session = open_session(subject.path)
     yield Candidate(f"session of {subject.path.name}", subject.engine.spec.precision,
                     session_infer(session))
 
 
 def openvino_forms(subject: Subject) -> Iterator[Candidate]:
-    """OpenVINO with the FP32 graph, and with the Q/DQ graph of the same ranges."""
-    openvino = installed("openvino")
+    """Yield OpenVINO with the FP32 graph, and with the Q/DQ graph of the same ranges."""
+    openvino = import_package("openvino")
     core = openvino.Core()
-    # On CPUs that have bfloat16 OpenVINO computes in it unless it is told otherwise.
+    # On CPUs with bfloat16 OpenVINO computes in bfloat16 by default.
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": cores(),
                 "INFERENCE_PRECISION_HINT": "f32"}
     for precision, suffix in (("fp32", ".onnx"), ("int8", ".int8.qdq.onnx")):
-        path = form_of(subject.path, suffix, "--baseline openvino")
+        path = sibling_path(subject.path, suffix, "--baseline openvino")
         model = core.compile_model(str(path), "CPU", settings)
         yield Candidate(f"openvino-{precision}", precision, openvino_infer(model))
 
 
 def openvino_infer(model: Any) -> Callable[[Array], Array]:
-    """Return a compiled model as a function; its request is made once, as OpenVINO advises."""
+    """Return a compiled model as a function; OpenVINO recommends one request for all calls."""
     request = model.create_infer_request()
     return lambda crops: np.array(request.infer({INPUT_NAME: crops})[OUTPUT_NAME])
 
 
-def installed(package: str) -> ModuleType:
-    """Import a package that no extra of ours brings.
+def import_package(package: str) -> ModuleType:
+    """Import a package that is in none of our extras.
 
     Raises:
         PackageError: it is not installed.

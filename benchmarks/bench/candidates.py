@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feredge.runtime.engines.base import Engine
+from feredge.runtime.engines import Engine
 from feredge.runtime.errors import EngineError
 from feredge.runtime.results import Array
 
@@ -17,7 +17,8 @@ class Candidate:
     """A network that is ready to run.
 
     `infer` takes `(n, 3, side, side)` float32 crops and returns `(n, classes)` probabilities;
-    `recorded` is what its export measured on real faces. `split` is there on a GPU alone.
+    `recorded` is the agreement that its export measured on real faces. `split`, for a GPU only,
+    returns the milliseconds of every part of an inference.
     """
 
     name: str
@@ -34,8 +35,10 @@ def candidate_of(path: Path, engine: Engine) -> Candidate:
                      getattr(engine, "infer_split_ms", None))
 
 
-def check_alike(paths: Sequence[Path], engines: Sequence[Engine], batches: Sequence[int]) -> None:
-    """Check that engines answer the same question, and take the batches.
+def check_comparable(
+    paths: Sequence[Path], engines: Sequence[Engine], batches: Sequence[int]
+) -> None:
+    """Check that engines have the same input and labels, and take the batches.
 
     Raises:
         EngineError: sides or labels differ, or a batch is over an engine's maximum.
@@ -47,7 +50,8 @@ def check_alike(paths: Sequence[Path], engines: Sequence[Engine], batches: Seque
                                     ("labels", spec.labels, first.labels)):
             if got != expected:
                 raise EngineError(f"{path} has {what} of {got}, {paths[0]} of {expected}: they "
-                                  "cannot be compared; time them in runs of their own")
+                                  "cannot be compared; time them in separate runs")
         if max(batches) > engine.max_batch:
-            raise EngineError(f"{path} takes {engine.max_batch} faces at once, --batch asks for "
-                              f"{max(batches)}; leave it out, or build a plan with --max-batch")
+            raise EngineError(f"{path} takes at most {engine.max_batch} faces per inference, "
+                              f"--batch asks for {max(batches)}; leave it out, or build a plan "
+                              "with --max-batch")

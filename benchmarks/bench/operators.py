@@ -1,4 +1,4 @@
-"""Where a graph's time goes: onnxruntime's profile, summed over kinds of operators."""
+"""Time per kind of operator, from onnxruntime's profile."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def operator_ms(onnx_path: Path, crops: Array) -> dict[str, float]:
         crops: `(n, 3, side, side)` float32.
 
     Returns:
-        Milliseconds an inference by kind of operator, the costliest first; kinds are those of the
-        graph that onnxruntime made of the file, fused ones included.
+        Milliseconds per inference by kind of operator, largest first; the kinds are those of the
+        graph after onnxruntime's optimization, with fused operators.
     """
     import onnxruntime as ort
 
@@ -37,11 +37,11 @@ def operator_ms(onnx_path: Path, crops: Array) -> dict[str, float]:
         for _ in range(WARM_UP + RUNS):
             session.run([OUTPUT_NAME], {INPUT_NAME: crops})
         events = json.loads(Path(session.end_profiling()).read_text())
-    return summed(events)
+    return sum_kernels(events)
 
 
-def summed(events: Sequence[dict[str, object]]) -> dict[str, float]:
-    """Sum a profile's kernels, without the runs that warmed up."""
+def sum_kernels(events: Sequence[dict[str, object]]) -> dict[str, float]:
+    """Sum the kernels of a profile by kind of operator, without the warm-up runs."""
     starts = sorted(float(str(event["ts"])) for event in events
                     if event.get("name") == "model_run")[WARM_UP:]
     totals: dict[str, float] = defaultdict(float)
@@ -55,7 +55,7 @@ def summed(events: Sequence[dict[str, object]]) -> dict[str, float]:
 
 
 def operator_table(profiles: dict[str, dict[str, float]]) -> str:
-    """Return the profiles of several graphs side by side, as Markdown."""
+    """Return the profiles of several graphs as one Markdown table."""
     kinds = dict.fromkeys(kind for profile in profiles.values() for kind in profile)
     order = sorted(kinds, key=lambda kind: -max(p.get(kind, 0) for p in profiles.values()))
     rows = ["| operator, ms | " + " | ".join(f"`{name}`" for name in profiles) + " |",

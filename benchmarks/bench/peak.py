@@ -1,4 +1,4 @@
-"""How much of a device a network uses: its work from its graph, against what the device can do."""
+"""How much of a device a network uses: the work in its graph against the peak of the device."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COPY_BYTES = 1 << 28  # beyond every cache
 
 @dataclass(frozen=True)
 class Work:
-    """What one batch needs.
+    """The work of one batch.
 
-    `macs` are the multiply-accumulates of convolutions and matrix products; `bytes` is the traffic
-    with memory if weights are read once and these layers' inputs and outputs cross it once.
+    `macs` are the multiply-accumulates of convolutions and matrix products; `bytes` is the memory
+    traffic if weights, and the inputs and outputs of these layers, are moved once.
     """
 
     macs: int
@@ -29,7 +29,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do: operations a second (two a multiply-accumulate), bytes a second."""
+    """The peak of a device: operations (two per multiply-accumulate) and bytes per second."""
 
     fp32_ops: float
     int8_ops: float
@@ -38,7 +38,7 @@ class Peak:
     fp16_ops: float | None = None
 
     def ops(self, precision: str) -> float:
-        """Return the peak of a precision, FP32's where FP16 has none of its own."""
+        """Return the peak of a precision; FP16 falls back to FP32."""
         peaks = {"int8": self.int8_ops, "fp16": self.fp16_ops or self.fp32_ops}
         return peaks.get(precision, self.fp32_ops)
 
@@ -47,9 +47,9 @@ def work_of(onnx_path: Path, precision: str, batch: int) -> Work:
     """Return the work of a graph.
 
     Args:
-        onnx_path: any form of the network, Q/DQ as well.
-        precision: in which weights and activations are stored: fp32, fp16 or int8.
-        batch: faces at once.
+        onnx_path: any form of the network, with or without Q/DQ.
+        precision: of the weights and activations in memory: fp32, fp16 or int8.
+        batch: faces per inference.
     """
     import onnx
 
@@ -70,7 +70,7 @@ def work_of(onnx_path: Path, precision: str, batch: int) -> Work:
     return Work(macs, values * width)
 
 
-# Multiply-accumulates behind one value of the result, from the shapes of both operands.
+# Multiply-accumulates per value of the result, from the shapes of both operands.
 DEPTHS: dict[str, Callable[[list[int], list[int]], int]] = {
     "Conv": lambda _, weights: int(np.prod(weights[1:])),
     "Gemm": lambda first, _: first[-1],
@@ -84,10 +84,10 @@ def share_of(peak: Peak, work: Work, precision: str, seconds: float) -> dict[str
             "bandwidth_share": work.bytes / seconds / peak.bandwidth}
 
 
-def measured_peak() -> Peak:
-    """Measure what this CPU does best: large products in onnxruntime, and a large copy.
+def measure_peak() -> Peak:
+    """Measure the peak of this CPU: large matrix products in onnxruntime, and a large copy.
 
-    These are onnxruntime's and numpy's kernels on all cores, not the silicon's arithmetic limit.
+    The peak is that of onnxruntime's and numpy's kernels on all cores, not the hardware's limit.
     """
     operations = 2.0 * MATMUL_SIDE**3
     rng = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def measured_peak() -> Peak:
 
 
 def product(operator: str, a: Any, constant: Any) -> Callable[[], Any]:
-    """Return a matrix product in onnxruntime, the second factor a constant as weights are."""
+    """Return a matrix product in onnxruntime; the second factor is a constant, as weights are."""
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 
@@ -122,7 +122,7 @@ def product(operator: str, a: Any, constant: Any) -> Callable[[], Any]:
 
 
 def best_s(run: Callable[[], Any]) -> float:
-    """Return the least seconds of a few runs: a peak is what nothing disturbed."""
+    """Return the shortest of a few runs, in seconds: the least disturbed one."""
     run()
     seconds = []
     for _ in range(BEST_OF):
@@ -137,8 +137,8 @@ ORIN_NX = "NVIDIA Jetson Orin NX data sheet"
 AGX_ORIN = "NVIDIA Jetson AGX Orin technical brief"
 AMPERE = "NVIDIA Ampere GA102 whitepaper"
 ADA = "NVIDIA Ada whitepaper"
-# Dense, at the full power mode, the GPU alone without its DLAs. The likeliest name comes first:
-# the board's own (a Jetson's GPU calls itself Orin whichever it is), or the GPU's.
+# Dense, at the highest power mode, without DLAs. Longer names come before their prefixes; a
+# Jetson is found by its board, since its GPU is called Orin on every board.
 PUBLISHED = (
     ("Orin Nano Engineering Reference Developer Kit Super",
      Peak(2.1e12, 33e12, 102e9, ORIN_NANO, 17e12)),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from feredge.runtime.files import atomic_write
 from feredge.runtime.palette import PLOT_COLORS
 
 MARKERS = "osD^vPX*"
@@ -15,7 +16,7 @@ FORMATS = (".png", ".svg")
 
 
 def plot_report(report: dict[str, Any], path: Path) -> None:
-    """Draw everything that a report holds into one picture.
+    """Draw a report as one picture.
 
     Args:
         report: as it is written to JSON.
@@ -32,24 +33,25 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
                     layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(panels) + (2 if clip else 0), 2)
-    # To the worst 95th percentile: one sample that was interrupted must not squeeze the others.
+    # Up to the worst 95th percentile: one interrupted sample must not squeeze the others.
     bins = np.linspace(min(min(row["seconds"]) for row in panels),
                        1.1 * max(row["p95_s"] for row in panels), 81) * 1e3
     for k, row in enumerate(panels):
-        distribution(figure.add_subplot(grid[k, 0]), row, bins, PLOT_COLORS[k % len(PLOT_COLORS)],
-                     last=k == len(panels) - 1)
-    throughput(figure.add_subplot(grid[: len(panels), 1]), rows, names)
+        draw_distribution(figure.add_subplot(grid[k, 0]), row, bins,
+                          PLOT_COLORS[k % len(PLOT_COLORS)], last=k == len(panels) - 1)
+    draw_throughput(figure.add_subplot(grid[: len(panels), 1]), rows, names)
     if clip:
-        stages(figure.add_subplot(grid[len(panels) :, :]), clip)
+        draw_stages(figure.add_subplot(grid[len(panels) :, :]), clip)
     figure.suptitle(f"{report['side']} px, {report['environment']['cpu']}, "
                     f"{report['environment']['cores']} cores", fontsize=9)
-    figure.savefig(path)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary)
 
 
-def distribution(axes: Any, row: dict[str, Any], bins: Any, colour: str, last: bool) -> None:
-    """Draw the times of one engine as a histogram, with its median and 95th percentile."""
+def draw_distribution(axes: Any, row: dict[str, Any], bins: Any, color: str, last: bool) -> None:
+    """Draw the times of one engine as a histogram, with median and 95th percentile."""
     milliseconds = np.array(row["seconds"]) * 1e3
-    axes.hist(milliseconds, bins=bins, color=colour)
+    axes.hist(milliseconds, bins=bins, color=color)
     axes.set_xlim(bins[0], bins[-1])
     for style, key in (("-", "median_s"), ("--", "p95_s")):
         axes.axvline(row[key] * 1e3, color="black", linestyle=style, linewidth=1)
@@ -61,8 +63,8 @@ def distribution(axes: Any, row: dict[str, Any], bins: Any, colour: str, last: b
         axes.set_xlabel(f"latency at batch {row['batch']}, ms", fontsize=8)
 
 
-def throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Draw faces a second against the batch, one line an engine."""
+def draw_throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Draw faces per second against the batch, one line per engine."""
     for k, name in enumerate(names):
         own = [row for row in rows if row["engine"] == name]
         axes.plot([row["batch"] for row in own], [row["faces_per_s"] for row in own],
@@ -79,25 +81,25 @@ def throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) 
     axes.legend(fontsize=7)
 
 
-def stages(axes: Any, clip: dict[str, Any]) -> None:
-    """Draw the median of every stage as one bar a run; the offline run reads without waiting."""
+def draw_stages(axes: Any, clip: dict[str, Any]) -> None:
+    """Draw the median of every stage, one bar per run."""
     parts = ("read", "detect", "crop", "infer", "crop and infer", "track", "draw", "write")
-    runs = {"as fast as it goes": clip["offline"], "at the clip's rate": clip["live"]}
+    runs = {"at full speed": clip["offline"], "at the clip's frame rate": clip["live"]}
     present = [part for part in parts if part in clip["offline"]["stages"]]
     lefts = np.zeros(len(runs))
     for k, part in enumerate(present):
-        # Reading a live source is waiting for it.
+        # Reading a live source includes the wait for its next frame.
         widths = np.array([0.0 if part == "read" and run is clip["live"]
                            else run["stages"][part]["median_s"] * 1e3 for run in runs.values()])
         axes.barh(list(runs), widths, left=lefts, color=PLOT_COLORS[k % len(PLOT_COLORS)],
                   label=part, edgecolor="white")
         lefts += widths
     age = clip["live"]["stages"]["age"]
-    axes.set_title(f"{clip['clip']}: {clip['offline']['frames_per_s']:.0f} frames/s; live, a "
-                   f"result is {age['median_s'] * 1e3:.0f} ms old (95th percentile "
+    axes.set_title(f"{clip['clip']}: {clip['offline']['frames_per_s']:.0f} frames/s; live, the "
+                   f"age of a result is {age['median_s'] * 1e3:.0f} ms (95th percentile "
                    f"{age['p95_s'] * 1e3:.0f}), {clip['live']['dropped']} frames dropped",
                    fontsize=8, loc="left")
-    axes.set_xlabel("median a frame, ms", fontsize=8)
+    axes.set_xlabel("median per frame, ms", fontsize=8)
     axes.margins(y=0.25)
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=7, ncols=len(present), loc="lower right")

@@ -1,6 +1,7 @@
-"""What a machine tells of its state: clocks, power mode, temperature, power, throttling.
+"""The state of a machine: clocks, power mode, temperature, power, throttling.
 
-Everything is read, nothing is set; what a machine does not tell is None or an empty table.
+Everything is read, nothing is set; a value that the machine does not report is None or an empty
+table.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ def sensors(root: Path = Path("/")) -> dict[str, Any]:
     """Return a machine's state.
 
     Args:
-        root: where `/sys`, `/proc` and the like are found.
+        root: the folder that holds `/sys`, `/proc` and so on.
 
     Returns:
-        `cpu_mhz` and its maximum, `governor`, `temperatures_c` by zone, `cooling` (the devices that
-        slow the machine down just now), `throttle_count` since the start, `power_w` by rail, and
-        for a Jetson its `board`, `jetpack` release and `power_mode`; `gpu` as NVML tells it.
+        `cpu_mhz` and its maximum, `governor`, `temperatures_c` by zone, `cooling` (the active
+        cooling devices), `throttle_count` since boot, `power_w` by rail; on a Jetson `board`,
+        `jetpack` release and `power_mode`; `gpu` as NVML reports it.
     """
     return {
-        "board": text(root / "proc/device-tree/model"),
-        "jetpack": text(root / "etc/nv_tegra_release"),
-        "power_mode": text(root / "var/lib/nvpmodel/status"),
-        "governor": text(root / CPU0 / "cpufreq/scaling_governor"),
-        "cpu_mhz": scaled(root / CPU0 / "cpufreq/scaling_cur_freq", 1e3),
-        "cpu_max_mhz": scaled(root / CPU0 / "cpufreq/cpuinfo_max_freq", 1e3),
-        "throttle_count": scaled(root / CPU0 / "thermal_throttle/core_throttle_count", 1),
+        "board": read_line(root / "proc/device-tree/model"),
+        "jetpack": read_line(root / "etc/nv_tegra_release"),
+        "power_mode": read_line(root / "var/lib/nvpmodel/status"),
+        "governor": read_line(root / CPU0 / "cpufreq/scaling_governor"),
+        "cpu_mhz": read_number(root / CPU0 / "cpufreq/scaling_cur_freq", 1e3),
+        "cpu_max_mhz": read_number(root / CPU0 / "cpufreq/cpuinfo_max_freq", 1e3),
+        "throttle_count": read_number(root / CPU0 / "thermal_throttle/core_throttle_count", 1),
         "temperatures_c": dict(temperatures(root)),
         "cooling": dict(cooling(root)),
         "power_w": dict(rails(root)),
@@ -41,8 +42,8 @@ def sensors(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def text(path: Path) -> str | None:
-    """Return a file's first line; None if it cannot be read or holds nothing."""
+def read_line(path: Path) -> str | None:
+    """Return the first line of a file; None if it cannot be read or is empty."""
     try:
         lines = path.read_text(errors="replace").strip("\0\n ").splitlines()
     except OSError:
@@ -50,42 +51,42 @@ def text(path: Path) -> str | None:
     return lines[0] if lines else None
 
 
-def scaled(path: Path, unit: float) -> float | None:
-    """Return the number that a file holds, in a larger unit."""
+def read_number(path: Path, unit: float) -> float | None:
+    """Return the number in a file, divided by a unit; None if there is none."""
     try:
-        return float(text(path) or "") / unit
+        return float(read_line(path) or "") / unit
     except ValueError:
         return None
 
 
 def temperatures(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield every thermal zone; one that is switched off cannot be read."""
+    """Yield name and temperature of every thermal zone that can be read; some are switched off."""
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        degrees = scaled(zone / "temp", 1e3)
+        degrees = read_number(zone / "temp", 1e3)
         if degrees is not None:
-            yield text(zone / "type") or zone.name, degrees
+            yield read_line(zone / "type") or zone.name, degrees
 
 
 def cooling(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield the cooling devices that are at work: a fan, or a limit on clocks."""
+    """Yield the cooling devices that are active: a fan, or a limit on clocks."""
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
-        if state := scaled(device / "cur_state", 1):
-            yield text(device / "type") or device.name, state
+        if state := read_number(device / "cur_state", 1):
+            yield read_line(device / "type") or device.name, state
 
 
 def rails(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield the watts of every rail that a Jetson's INA3221 measures."""
+    """Yield the power of every rail that a Jetson's INA3221 measures, in watts."""
     for chip in sorted((root / "sys/bus/i2c/drivers/ina3221").glob("*/hwmon/hwmon*")):
         for label in sorted(chip.glob("in*_label")):
             number = label.name.removeprefix("in").removesuffix("_label")
-            volts = scaled(chip / f"in{number}_input", 1e3)
-            amperes = scaled(chip / f"curr{number}_input", 1e3)
+            volts = read_number(chip / f"in{number}_input", 1e3)
+            amperes = read_number(chip / f"curr{number}_input", 1e3)
             if volts is not None and amperes is not None:
-                yield text(label) or label.name, volts * amperes
+                yield read_line(label) or label.name, volts * amperes
 
 
 def nvidia_gpu() -> dict[str, str] | None:
-    """Return what NVML tells of the first GPU, by its own command."""
+    """Return the first GPU's state from nvidia-smi; None without an NVIDIA GPU."""
     command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", "-i",
                "0"]
     try:
@@ -93,5 +94,5 @@ def nvidia_gpu() -> dict[str, str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     values = [value.strip() for value in done.stdout.strip().split(",")]
-    told = {name: value for name, value in zip(GPU_FIELDS, values) if "N/A" not in value}
-    return told or None
+    fields = {name: value for name, value in zip(GPU_FIELDS, values) if "N/A" not in value}
+    return fields or None

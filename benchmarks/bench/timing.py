@@ -1,4 +1,4 @@
-"""Times that can be compared: candidates in turn, percentiles, noise, ratios with an interval."""
+"""Times that can be compared: alternating runs, percentiles, noise, ratios with an interval."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ NOISY = 0.15
 RESAMPLES = 2000
 
 
-def alternated(
-    runs: Sequence[Callable[[], object]], duration_s: float, warm_up_s: float
+def alternate(
+    measurements: Sequence[Callable[[], float]], duration_s: float = 0.0,
+    least_rounds: int = LEAST_ROUNDS,
 ) -> list[list[float]]:
-    """Time candidates in turn, so that a drift of the machine hits all of them alike.
+    """Take measurements in turn, so that a drift of the machine affects all of them alike.
 
-    The order within a round is drawn anew, so that none always follows the same neighbour.
+    The order within a round is random, so that none always follows the same neighbor.
 
     Args:
-        runs: one inference of each candidate.
-        duration_s: for every candidate, pauses included; at least ten rounds are made.
-        warm_up_s: for every candidate, untimed, and at least two runs.
+        measurements: each call takes one sample, usually seconds.
+        duration_s: rounds go on for this time per measurement.
+        least_rounds: rounds that are made in any case.
 
     Returns:
-        The seconds of each candidate, round by round.
+        The samples of each measurement, one per round.
     """
-    for run in runs:
-        warmed_up(run, warm_up_s)
     order = np.random.default_rng(0)
-    samples: list[list[float]] = [[] for _ in runs]
-    end_s = time.perf_counter() + duration_s * len(runs)
-    while len(samples[0]) < LEAST_ROUNDS or time.perf_counter() < end_s:
-        for k in order.permutation(len(runs)):
-            samples[k].append(timed_s(runs[k]))
+    samples: list[list[float]] = [[] for _ in measurements]
+    end_s = time.perf_counter() + duration_s * len(measurements)
+    while len(samples[0]) < least_rounds or time.perf_counter() < end_s:
+        for k in order.permutation(len(measurements)):
+            samples[k].append(measurements[k]())
     return samples
 
 
-def warmed_up(run: Callable[[], object], seconds: float) -> None:
-    """Run until allocations, compilations and caches have settled."""
+def warm_up(run: Callable[[], object], seconds: float) -> None:
+    """Run at least twice, so that allocation, compilation and caches are not timed."""
     end_s = time.perf_counter() + seconds
     run()
     run()
@@ -52,7 +51,7 @@ def warmed_up(run: Callable[[], object], seconds: float) -> None:
         run()
 
 
-def timed_s(run: Callable[[], object]) -> float:
+def time_run(run: Callable[[], object]) -> float:
     """Return the seconds of one run, after a pause."""
     time.sleep(SETTLE_S)
     start_s = time.perf_counter()
@@ -62,9 +61,9 @@ def timed_s(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What samples say: median and percentiles in seconds.
+    """Statistics of samples: median and percentiles in seconds.
 
-    `noise` is the interquartile range over the median: 0 on a machine that does nothing else.
+    `noise` is the interquartile range divided by the median: 0 on an idle machine.
     """
 
     samples: int
@@ -76,20 +75,20 @@ class Statistics:
 
     @staticmethod
     def of(seconds: Sequence[float]) -> Statistics:
-        """Summarise samples."""
+        """Return the statistics of samples in seconds."""
         p25, median, p75, p90, p95, p99 = map(float, np.percentile(
             seconds, (25, 50, 75, 90, 95, 99)))
         return Statistics(len(seconds), median, p90, p95, p99, (p75 - p25) / median)
 
     @property
     def is_noisy(self) -> bool:
-        """Tell whether the spread makes the numbers useless."""
+        """Whether the spread makes the numbers useless."""
         return self.noise > NOISY
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the first candidate, with its 95 % interval."""
+    """The speed-up over the first candidate, with its 95 % interval."""
 
     value: float
     low: float

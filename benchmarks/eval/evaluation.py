@@ -1,4 +1,4 @@
-"""Evaluate networks on labelled faces: every picture read once, every network on the same faces."""
+"""Evaluate networks on labeled faces: each picture is read once, for all networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from feredge.benchmarks.eval.labelled import LabelledPictures
-from feredge.benchmarks.eval.scores import Comparison, Groups, Scores, compared, grouped, scored
+from feredge.benchmarks.eval.labeled import LabeledPictures
+from feredge.benchmarks.eval.scores import (
+    Comparison,
+    Groups,
+    Scores,
+    compare,
+    score,
+    score_groups,
+)
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SourceError, require
@@ -26,7 +33,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class EngineScores:
-    """One network's scores; `faces_per_s` is inference alone, in batches of up to 32 faces."""
+    """The scores of one network; `faces_per_s` is inference alone, in batches of up to 32 faces."""
 
     engine: str
     scores: Scores
@@ -37,10 +44,10 @@ class EngineScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `fer-eval` reports.
+    """The result of fer-eval.
 
     `left_out` counts the pictures of classes that the networks lack, `unseen` are the networks'
-    classes without a face; `detected` tells scenes from face crops.
+    classes without a face in the data; `detected` is true for scenes, false for face crops.
     """
 
     data: str
@@ -55,57 +62,60 @@ class Evaluation:
     engines: Sequence[EngineScores]
 
 
-def evaluate(
-    data: LabelledPictures, engines: Mapping[str, Engine], detector: Detector | None = None,
+def evaluate_engines(
+    data: LabeledPictures, engines: Mapping[str, Engine], detector: Detector | None = None,
     group_by: str | None = None,
 ) -> Evaluation:
-    """Classify labelled pictures and score the answers.
+    """Classify labeled pictures and score the predictions.
 
     Args:
-        data: pictures of classes, some of which the networks know.
-        engines: the networks, by name; each after the first is compared with it.
+        data: pictures with their classes; those of classes that the networks lack are left out.
+        engines: the networks by name; each after the first is compared with the first.
         detector: the pictures are scenes, and the best face in each counts; None for face crops.
-        group_by: a column of the data; accuracy is told for each of its values.
+        group_by: a column of the data; accuracy is reported for each of its values.
 
     Raises:
         EngineError: the networks have different labels.
-        SourceError: no class fits, there is no such column, or no face could be read.
+        SourceError: no class of the data is a label, there is no column, or no face can be read.
     """
     labels = common_labels(engines)
     places = data.truth(labels)
     groups = None if group_by is None else np.array(data.column(group_by))
     known = np.flatnonzero(places >= 0)
     reader = FaceReader(detector)
-    answers = answered(list(engines.values()), [data.files[row] for row in known], reader)
-    rows = known[answers.rows]
+    files = [data.files[row] for row in known]
+    predictions = classify_pictures(list(engines.values()), files, reader)
+    rows = known[predictions.rows]
     if not len(rows):
-        reason = reader.broken[0] if reader.broken else "no face is found in any"
+        reason = reader.broken[0] if reader.broken else "no face is detected in any"
         raise SourceError(f"{len(known)} pictures, none of which can be scored: {reason}")
     return Evaluation(
         data.root.resolve().name, len(data.files), len(rows), detector is not None, labels,
         dict(Counter(data.classes[row] for row in np.flatnonzero(places < 0))),
         [label for place, label in enumerate(labels) if place not in places[rows]],
         reader.broken, [data.name(file) for file in reader.without_face],
-        engine_scores(list(engines), answers, places[rows], labels,
+        score_engines(list(engines), predictions, places[rows], labels,
                       [data.name(data.files[row]) for row in rows],
                       None if groups is None else groups[rows]),
     )
 
 
-def engine_scores(
-    engines: Sequence[str], answers: Answers, truth: Array, labels: Sequence[str],
+def score_engines(
+    engines: Sequence[str], predictions: Predictions, truth: Array, labels: Sequence[str],
     names: Sequence[str], groups: Array | None,
 ) -> list[EngineScores]:
-    """Score every network, and compare each after the first with it."""
-    first, *_ = said = [probabilities.argmax(axis=1) for probabilities in answers.probabilities]
+    """Score every network, and compare each after the first with the first."""
+    first = predictions.probabilities[0]
     return [
         EngineScores(
-            engine, scored(probabilities, truth, labels), len(truth) / seconds,
-            None if groups is None else grouped(answer == truth, groups),
-            None if answer is first else compared(first, answer, truth, names, labels),
+            engine, score(probabilities, truth, labels), len(truth) / seconds,
+            None if groups is None
+            else score_groups(probabilities.argmax(axis=1) == truth, groups),
+            None if probabilities is first
+            else compare(first, probabilities, truth, names, labels),
         )
-        for engine, probabilities, seconds, answer in zip(
-            engines, answers.probabilities, answers.seconds, said)
+        for engine, probabilities, seconds in zip(
+            engines, predictions.probabilities, predictions.seconds)
     ]
 
 
@@ -120,15 +130,16 @@ def common_labels(engines: Mapping[str, Engine]) -> tuple[str, ...]:
     for name in others:
         if engines[name].spec.labels != labels:
             theirs = ", ".join(engines[name].spec.labels)
-            raise EngineError(f"{first} tells {', '.join(labels)}, {name} {theirs}: only networks "
-                              "with the same labels can be compared; evaluate them one by one")
+            raise EngineError(f"{first} has the labels {', '.join(labels)}, {name} {theirs}: only "
+                              "networks with the same labels can be compared; evaluate them in "
+                              "separate runs")
     return labels
 
 
 class FaceReader:
-    """Cuts the one face out of each picture; keeps what could not be read or has no face.
+    """Crops one face from each picture; `broken` and `without_face` list the other pictures.
 
-    Without a detector a picture is a face crop, taken whole; with one, its best face counts.
+    Without a detector a picture is a face crop, taken whole; with a detector its best face counts.
     """
 
     def __init__(self, detector: Detector | None = None) -> None:
@@ -137,7 +148,7 @@ class FaceReader:
         self.without_face: list[Path] = []
 
     def crops(self, file: Path, specs: Sequence[ModelSpec]) -> list[Array] | None:
-        """Return a picture's face for each network, `(1, 3, side, side)` float32; None without."""
+        """Return the face for each network, `(1, 3, side, side)` float32; None without one."""
         try:
             picture = read_picture(file)
         except SourceError as error:
@@ -154,15 +165,17 @@ class FaceReader:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What networks said: of the files in `rows`, one `(n, classes)` and the seconds of each."""
+class Predictions:
+    """The probabilities `(n, classes)` and seconds of each network, for the files in `rows`."""
 
     rows: Array
     probabilities: list[Array]
     seconds: list[float]
 
 
-def answered(engines: Sequence[Engine], files: Sequence[Path], reader: FaceReader) -> Answers:
+def classify_pictures(
+    engines: Sequence[Engine], files: Sequence[Path], reader: FaceReader
+) -> Predictions:
     """Classify the face of each picture with every network, in batches."""
     tqdm = require("tqdm", "bench").tqdm
     specs = [engine.spec for engine in engines]
@@ -182,5 +195,5 @@ def answered(engines: Sequence[Engine], files: Sequence[Path], reader: FaceReade
                 parts[place].append(engines[place].infer(batch_crops))
                 seconds[place] += time.perf_counter() - start_s
             bar.update(len(batch))
-    return Answers(np.array(rows, np.int64), [np.concatenate(part) for part in parts if part],
+    return Predictions(np.array(rows, np.int64), [np.concatenate(part) for part in parts if part],
                    seconds)

@@ -18,17 +18,17 @@ COLUMN_IN, HEIGHT_IN, DPI = 6.0, 10.0, 120
 
 
 def check_plot_path(path: Path) -> None:
-    """Check what a plot's file is called.
+    """Check the suffix of a plot's file.
 
     Raises:
-        OutputError: neither PNG nor SVG.
+        OutputError: it is neither PNG nor SVG.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"--plot {path}: expected a name that ends in {' or '.join(SUFFIXES)}")
 
 
 def write_plot(path: Path, evaluation: Evaluation) -> None:
-    """Draw every network of an evaluation in a column of its own.
+    """Draw an evaluation, one column per network.
 
     Raises:
         OutputError: the file cannot be written.
@@ -40,8 +40,8 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
     for (above, below), engine in zip(axes.T, evaluation.engines):
         draw_confusion(above, engine, evaluation)
         draw_reliability(below, engine)
-    with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=DPI)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
 
 
 def draw_confusion(axis: Any, engine: EngineScores, evaluation: Evaluation) -> None:
@@ -55,23 +55,23 @@ def draw_confusion(axis: Any, engine: EngineScores, evaluation: Evaluation) -> N
     places = range(len(evaluation.labels))
     axis.set_xticks(places, evaluation.labels, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(places, evaluation.labels)
-    axis.set(xlabel="called", ylabel="is")
+    axis.set(xlabel="predicted label", ylabel="true label")
     accuracy = engine.scores.accuracy
     axis.set_title(f"{engine.engine}\naccuracy {accuracy.value:.1%} "
                    f"[{accuracy.low:.1%}, {accuracy.high:.1%}], {evaluation.faces} faces")
 
 
 def draw_reliability(axis: Any, engine: EngineScores) -> None:
-    """Draw accuracy over confidence; a point's area grows with its faces."""
+    """Draw accuracy over confidence; the area of a point grows with its number of faces."""
     bins = engine.scores.reliability
     confidence = [item.confidence for item in bins]
     most = max(item.faces for item in bins)
-    axis.plot((0, 1), (0, 1), color="black", linestyle=":", label="as sure as right")
+    axis.plot((0, 1), (0, 1), color="black", linestyle=":", label="perfect calibration")
     axis.vlines(confidence, confidence, [item.accuracy for item in bins], color=CONFIDENT,
-                label="too sure or too unsure by")
+                label="calibration error of a bin")
     axis.scatter(confidence, [item.accuracy for item in bins], color=RIGHT, zorder=2,
-                 s=[20 + 200 * item.faces / most for item in bins], label="faces of a bin")
-    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share that is right")
+                 s=[20 + 200 * item.faces / most for item in bins], label="accuracy of a bin")
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     axis.legend(loc="upper left", markerscale=0.6)
     error = engine.scores.expected_calibration_error
     axis.set_title(f"expected calibration error {error.value:.1%} "

@@ -1,4 +1,4 @@
-"""Results files: what was measured, and on what machine."""
+"""Results files: measurements, and the machine they were made on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feredge.benchmarks.bench.sensors import sensors
 from feredge.runtime.files import atomic_write, check_folder
 from feredge.runtime.machine import cpu_name
 
-# Distributions by the module whose use makes them matter; those of a JetPack have no metadata.
+# Distributions by their module; those of a JetPack have no metadata.
 PACKAGES = {
     "numpy": "numpy", "onnxruntime": "onnxruntime", "cv2": "opencv-python", "torch": "torch",
     "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_cu13",
@@ -24,7 +24,7 @@ PACKAGES = {
 
 
 def environment() -> dict[str, Any]:
-    """Return the machine, its state and the packages that a number belongs to."""
+    """Return the machine, its state, and the packages in use."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -35,7 +35,7 @@ def environment() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """Return the versions of the packages that were used."""
+    """Return the versions of the packages in use."""
     found = {}
     for module, name in PACKAGES.items():
         if module in sys.modules:
@@ -46,21 +46,21 @@ def packages() -> dict[str, str]:
     return found
 
 
-def results_path(asked: Path, conditions: str) -> Path:
-    """Return the file that results go to: a folder's file is named after the conditions.
+def results_path(path: Path, conditions: str) -> Path:
+    """Return the file for results; in a folder it is named after the conditions.
 
     Raises:
         OutputError: it cannot be written.
     """
-    path = asked / f"{conditions}.json" if asked.is_dir() else asked
-    check_folder(path)
-    return path
+    file = path / f"{conditions}.json" if path.is_dir() else path
+    check_folder(file)
+    return file
 
 
 def write_results(path: Path | None, results: Mapping[str, Any]) -> None:
-    """Write results with the environment beside them, whole or not at all; None writes nothing."""
+    """Write results and the environment to a file, atomically; None writes nothing."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {**results, "environment": environment()}
-        with atomic_write(path) as beside:
-            beside.write_text(json.dumps(document, indent=1) + "\n")
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n")

@@ -1,7 +1,7 @@
-"""Scores of a classifier with their uncertainty, and what tells two classifiers apart.
+"""Scores of a classifier with their uncertainty, and the comparison of two classifiers.
 
-Every interval holds 95 % of a bootstrap over faces: what the number may be on other faces like
-these.
+Every interval is the 95 % interval of a bootstrap over faces: the range expected on other faces of
+the same kind.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feredge.calibration.quality.agreement import agreement
 from feredge.calibration.quality.reliability import expected_calibration_error, reliability
 from feredge.runtime.errors import require
 from feredge.runtime.results import Array
@@ -21,7 +22,7 @@ PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value, and where 95 % of its bootstrap lie."""
+    """A value and the ends of its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -30,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One class: `support` faces of it; None where there is nothing to divide by."""
+    """The scores of a class with `support` faces; None where the denominator is 0."""
 
     precision: float | None
     recall: float | None
@@ -40,7 +41,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Bin:
-    """Faces of similar confidence: how many, how sure the network is, how often it is right."""
+    """Faces of similar confidence: their number, mean confidence and accuracy."""
 
     faces: int
     confidence: float
@@ -49,11 +50,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Scores:
-    """How one network answers.
+    """The scores of one network.
 
     `balanced_accuracy` is the mean recall of the classes with faces; `confusion[i][j]` counts the
-    faces of class i that are called j. A calibration error grows as faces get fewer, so that its
-    interval reaches further up than down.
+    faces of class i with the predicted label j. With fewer faces a calibration error is larger, so
+    that its interval reaches further up than down.
     """
 
     right: int
@@ -77,10 +78,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A network against the first one, on the same faces.
+    """A network compared with the first one on the same faces.
 
-    `mcnemar_p` is McNemar's exact test: how likely the two counts of flips that change whether a
-    label is right would be so far apart if neither network were better.
+    `mcnemar_p` is the p-value of McNemar's exact test: the probability that `right_to_wrong` and
+    `wrong_to_right` differ at least so much if neither network is better.
     """
 
     agreement: float
@@ -102,7 +103,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """Accuracy by group, and how far the best is above the worst of them."""
+    """Accuracy by group, and the gap between the best and the worst group."""
 
     groups: Mapping[str, Group]
     best: str
@@ -114,8 +115,8 @@ def interval(metric: Callable[[Array], float], faces: int) -> Interval:
     """Return a metric and its seeded bootstrap interval.
 
     Args:
-        metric: of the faces in some rows; NaN where it has no value.
-        faces: their number.
+        metric: a function of row numbers; NaN where it has no value.
+        faces: the number of rows.
     """
     rng = np.random.default_rng(SEED)
     values = [metric(rng.integers(faces, size=faces)) for _ in range(RESAMPLES)]
@@ -128,67 +129,76 @@ def mean_interval(values: Array) -> Interval:
     return interval(lambda rows: values[rows].mean(), len(values))
 
 
-def scored(probabilities: Array, truth: Array, labels: Sequence[str]) -> Scores:
-    """Score a network's answers.
+def score(probabilities: Array, truth: Array, labels: Sequence[str]) -> Scores:
+    """Score the predictions of a network.
 
     Args:
         probabilities: `(n, classes)`, n above 0.
         truth: `(n,)` class numbers.
-        labels: the classes' names.
+        labels: the names of the classes.
     """
-    metrics = require("sklearn.metrics", "bench")
-    said = probabilities.argmax(axis=1)
-    right = said == truth
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == truth
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, (truth, predicted), 1)
 
     def balanced(rows: Array) -> float:
-        # scikit-learn's balanced_accuracy_score, a hundred times as fast: it is asked 1,000 times.
+        # scikit-learn's balanced_accuracy_score is a hundred times slower.
         faces = np.bincount(truth[rows], minlength=len(labels))
         hits = np.bincount(truth[rows], right[rows], len(labels))
         return float((hits[faces > 0] / faces[faces > 0]).mean())
 
-    places = np.arange(len(labels))
-    columns = metrics.precision_recall_fscore_support(
-        truth, said, labels=places, zero_division=np.nan)
-    bins = reliability(probabilities, truth)
+    def calibration_error(rows: Array) -> float:
+        return expected_calibration_error(probabilities[rows], truth[rows])
+
     return Scores(
-        int(right.sum()),
-        mean_interval(right),
-        interval(balanced, len(truth)),
-        interval(lambda rows: expected_calibration_error(probabilities[rows], truth[rows]),
-                 len(truth)),
-        {label: ClassScores(defined(precision), defined(recall), defined(f1), int(support))
-         for label, precision, recall, f1, support in zip(labels, *columns)},
-        metrics.confusion_matrix(truth, said, labels=places).tolist(),
-        [Bin(int(faces), float(confidence), float(accuracy)) for faces, confidence, accuracy
-         in zip(bins.faces, bins.confidence, bins.accuracy) if faces],
+        int(right.sum()), mean_interval(right), interval(balanced, len(truth)),
+        interval(calibration_error, len(truth)), class_scores(truth, predicted, labels),
+        counts.tolist(), reliability_bins(probabilities, truth),
     )
 
 
-def defined(value: float) -> float | None:
-    """Return a number as JSON can hold it: None for NaN."""
+def class_scores(truth: Array, predicted: Array, labels: Sequence[str]) -> dict[str, ClassScores]:
+    """Return the scores of every class from `(n,)` true and predicted class numbers."""
+    columns = require("sklearn.metrics", "bench").precision_recall_fscore_support(
+        truth, predicted, labels=np.arange(len(labels)), zero_division=np.nan)
+    return {label: ClassScores(none_if_nan(precision), none_if_nan(recall), none_if_nan(f1),
+                               int(support))
+            for label, precision, recall, f1, support in zip(labels, *columns)}
+
+
+def reliability_bins(probabilities: Array, truth: Array) -> list[Bin]:
+    """Return the bins of confidence that hold a face."""
+    bins = reliability(probabilities, truth)
+    return [Bin(int(faces), float(confidence), float(accuracy)) for faces, confidence, accuracy
+            in zip(bins.faces, bins.confidence, bins.accuracy) if faces]
+
+
+def none_if_nan(value: float) -> float | None:
+    """Return a number for JSON: None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
-def compared(
-    before: Array, after: Array, truth: Array, names: Sequence[str], labels: Sequence[str]
+def compare(
+    first: Array, other: Array, truth: Array, names: Sequence[str], labels: Sequence[str]
 ) -> Comparison:
-    """Compare a network's answers with those of the first.
+    """Compare the predictions of a network with those of the first.
 
     Args:
-        before: `(n,)` the first network's class numbers.
-        after: `(n,)` the other's.
-        truth: `(n,)` the right ones.
-        names: the pictures'.
-        labels: the classes' names.
+        first: `(n, classes)` probabilities of the first network.
+        other: `(n, classes)` of the other network.
+        truth: `(n,)` class numbers.
+        names: the names of the pictures.
+        labels: the names of the classes.
     """
-    was, is_now = before == truth, after == truth
-    lost, won = int((was & ~is_now).sum()), int((~was & is_now).sum())
-    change = is_now.astype(float) - was
+    before, after = first.argmax(axis=1), other.argmax(axis=1)
+    was_right, is_right = before == truth, after == truth
+    lost, won = int((was_right & ~is_right).sum()), int((~was_right & is_right).sum())
     flipped = np.flatnonzero(before != after)
     test = require("scipy.stats", "bench").binomtest
     return Comparison(
-        1 - len(flipped) / len(truth),
-        mean_interval(change),
+        agreement(first, other).top1,
+        mean_interval(is_right.astype(float) - was_right),
         lost, won, len(flipped) - lost - won,
         float(test(lost, lost + won).pvalue) if lost + won else 1.0,
         [Flip(names[row], labels[truth[row]], labels[before[row]], labels[after[row]])
@@ -196,14 +206,14 @@ def compared(
     )
 
 
-def grouped(right: Array, groups: Array) -> Groups:
-    """Tell accuracy by group.
+def score_groups(right: Array, groups: Array) -> Groups:
+    """Return accuracy by group.
 
-    The gap is that of the two groups that are best and worst on these faces; its interval may hold
-    0, and with few faces a group it is more chance than difference.
+    The gap is between the groups that are best and worst on these faces; its interval may hold 0,
+    and with few faces per group the gap is mostly chance.
 
     Args:
-        right: `(n,)` bool.
+        right: `(n,)` bool: whether the predicted label is right.
         groups: `(n,)` the group of each face.
     """
     found: dict[str, Group] = {}

@@ -8,46 +8,47 @@ from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
 from feredge.benchmarks.eval.scores import Comparison, Groups, Interval
 
 FIRST_FLIPS = 10
+HEADER = "true, predicted"
 CELL = 8
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return everything but the names of pictures without a face and of most flips."""
+    """Return an evaluation as text; pictures without a face and most flips are only in the JSON."""
     return "\n".join(lines(evaluation))
 
 
 def lines(evaluation: Evaluation) -> Iterator[str]:
-    """Yield the lines: the data, then every network."""
+    """Yield the lines about the data, then those of every network."""
     yield data_line(evaluation)
     for name, pictures in evaluation.left_out.items():
-        yield f"left out of every number: {pictures} pictures of {name}, which the networks lack"
+        yield f"not evaluated: {pictures} pictures of {name}, which is no label of the networks"
     if evaluation.unseen:
-        yield f"no faces of {', '.join(evaluation.unseen)}: an answer of theirs counts as wrong"
+        yield f"no faces of {', '.join(evaluation.unseen)}: predicting one of them counts as wrong"
     for engine in evaluation.engines:
         yield ""
         yield from engine_lines(engine, evaluation.labels)
 
 
 def data_line(evaluation: Evaluation) -> str:
-    """Return what was evaluated."""
+    """Return the line about the data."""
     how = "the best face of each scene" if evaluation.detected else "each taken whole as a face"
     return (f"{evaluation.data}: {evaluation.pictures} pictures, {how}; {evaluation.faces} scored, "
             f"{len(evaluation.without_face)} without a face, {len(evaluation.broken)} broken")
 
 
 def engine_lines(engine: EngineScores, labels: tuple[str, ...]) -> Iterator[str]:
-    """Yield one network's lines."""
+    """Yield the lines of one network."""
     scores = engine.scores
     yield (f"{engine.engine}: accuracy {percent(scores.accuracy)}, balanced "
            f"{percent(scores.balanced_accuracy)}, calibration error "
            f"{percent(scores.expected_calibration_error)}; {engine.faces_per_s:.0f} faces/s")
-    wide = max(map(len, labels)) + 2
+    wide = max(map(len, [*labels, HEADER])) + 2
     yield f"{'':<{wide}}{'precision':>11}{'recall':>9}{'F1':>9}{'faces':>9}"
     for label, row in scores.classes.items():
         yield (f"{label:<{wide}}{share(row.precision):>11}{share(row.recall):>9}{share(row.f1):>9}"
                f"{row.support:>9}")
-    # Columns are headed by the start of each label.
-    yield f"{'is, called':<{wide}}" + "".join(f"{label[:CELL - 1]:>{CELL}}" for label in labels)
+    # A column's header is the start of its label.
+    yield f"{HEADER:<{wide}}" + "".join(f"{label[:CELL - 1]:>{CELL}}" for label in labels)
     for label, counts in zip(labels, scores.confusion):
         yield f"{label:<{wide}}" + "".join(f"{count:>{CELL}}" for count in counts)
     if engine.groups:
@@ -57,7 +58,7 @@ def engine_lines(engine: EngineScores, labels: tuple[str, ...]) -> Iterator[str]
 
 
 def group_lines(groups: Groups) -> Iterator[str]:
-    """Yield accuracy by group and the widest gap."""
+    """Yield accuracy by group, and the largest gap."""
     for name, group in groups.groups.items():
         yield f"{name or '(not given)'}: {percent(group.accuracy)} of {group.faces} faces"
     yield (f"gap from {groups.worst or '(not given)'} to {groups.best or '(not given)'}: "
@@ -65,17 +66,17 @@ def group_lines(groups: Groups) -> Iterator[str]:
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield how a network differs from the first."""
+    """Yield the comparison of a network with the first."""
     flips = comparison.flips
-    yield (f"against the first: same label {comparison.agreement:.2%}, accuracy "
-           f"{percent(comparison.accuracy_change, '+')}; {len(flips)} flips: "
+    yield (f"compared with the first: top-1 agreement {comparison.agreement:.2%}, "
+           f"accuracy {percent(comparison.accuracy_change, '+')}; {len(flips)} flips: "
            f"{comparison.right_to_wrong} right to wrong, {comparison.wrong_to_right} wrong to "
            f"right, {comparison.wrong_to_wrong} wrong to wrong; McNemar p = "
            f"{comparison.mcnemar_p:.3g}")
     for flip in flips[:FIRST_FLIPS]:
         yield f"  {flip.picture} is {flip.truth}: {flip.before} -> {flip.after}"
     if len(flips) > FIRST_FLIPS:
-        yield f"  and {len(flips) - FIRST_FLIPS} more, all named by --json"
+        yield f"  and {len(flips) - FIRST_FLIPS} more, all listed by --json"
 
 
 def percent(interval: Interval, sign: str = "") -> str:

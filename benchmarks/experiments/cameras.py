@@ -1,9 +1,9 @@
-"""A network camera for measurements: JPEG pictures over HTTP, at a rate or as fast as they go.
+"""A network camera for measurements: JPEG pictures over HTTP, at a frame rate or at full speed.
 
 Usage: `python -m feredge.benchmarks.experiments.cameras PORT FRAMES_PER_S WIDTH`; 0 frames/s is
 no limit.
 
-It is run as a process of its own, so that what is measured does not share its interpreter.
+It runs in a process of its own, so that it does not share the interpreter of the measured process.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from feredge.export.portrait import portrait_face
 PICTURES = 25
 
 
-def jpegs(width: int) -> list[bytes]:
-    """Return a second of pictures, 4:3: the portrait that matplotlib ships, moving sideways."""
+def portrait_jpegs(width: int) -> list[bytes]:
+    """Return a second of 4:3 pictures as JPEG: the portrait of matplotlib, moving sideways."""
     portrait = portrait_face()
     assert portrait is not None, "matplotlib is not installed"
     height = width * 3 // 4
@@ -39,8 +39,8 @@ def jpegs(width: int) -> list[bytes]:
 
 
 def serve(port: int, frames_per_s: float, width: int) -> None:
-    """Serve until the process ends."""
-    pictures = jpegs(width)
+    """Serve the pictures until the process ends."""
+    pictures = portrait_jpegs(width)
 
     class Stream(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -48,7 +48,7 @@ def serve(port: int, frames_per_s: float, width: int) -> None:
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
             self.end_headers()
             start_s, sent = time.monotonic(), 0
-            with suppress(OSError):  # the viewer hung up
+            with suppress(OSError):  # the viewer disconnected
                 while True:
                     jpeg = pictures[sent % len(pictures)]
                     self.wfile.write(b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: "
@@ -67,8 +67,8 @@ def serve(port: int, frames_per_s: float, width: int) -> None:
 
 
 @contextmanager
-def camera_on(port: int, frames_per_s: float = 0, width: int = 640) -> Iterator[str]:
-    """Run a camera; gives its address."""
+def run_camera(port: int, frames_per_s: float = 0, width: int = 640) -> Iterator[str]:
+    """Run a camera; yields its address."""
     command = [sys.executable, "-m", __name__, str(port), str(frames_per_s), str(width)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

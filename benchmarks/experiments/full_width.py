@@ -1,9 +1,9 @@
-"""A checkpoint of MA-Net at full width whose weights a formula gives: for latency and regressions.
+"""Write a full-width MA-Net checkpoint whose weights follow a formula: for latency and regressions.
 
 Usage: `python -m feredge.benchmarks.experiments.full_width PATH`
 
-It learned nothing and answers almost alike for every face, the same on every machine: INT8 is held
-to its FP32, not to a truth.
+The weights are the same on every machine. The network is not trained and predicts almost the same
+probabilities for every face, so INT8 is compared with its FP32 only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from feredge.export.models.manet import MaNet
 
 
 def golden_state() -> dict[str, torch.Tensor]:
-    """Return the state dict for which the authors' own network's logits are known."""
+    """Return the state dict for which the logits of the authors' implementation are known."""
     state = MaNet().state_dict()
     return {name: golden_tensor(name, tensor, k) for k, (name, tensor) in enumerate(state.items())}
 
 
 def golden_tensor(name: str, tensor: torch.Tensor, k: int) -> torch.Tensor:
-    """Fill the k-th tensor of a state dict with a wave of its variance; integers stay."""
+    """Return the k-th tensor of the state dict, a scaled cosine; integers are kept."""
     if not tensor.is_floating_point():
         return tensor
     wave = np.cos(0.37 * np.arange(tensor.numel()) + k)
@@ -41,7 +41,7 @@ def golden_tensor(name: str, tensor: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def main(path: str) -> int:
-    """Write the checkpoint: 7 classes."""
+    """Write the checkpoint, 7 classes."""
     torch.save(golden_state(), path)
     return 0
 

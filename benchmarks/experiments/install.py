@@ -1,4 +1,4 @@
-"""What a device has to install, and how fast it answers: the runtime alone, in a new venv.
+"""Size and start-up time of the installed runtime, in a new virtual environment.
 
 Usage: `python -m feredge.benchmarks.experiments.install REPOSITORY [--json FILE]`
 """
@@ -7,55 +7,57 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
-from collections.abc import Sequence
 from pathlib import Path
 
-from feredge.benchmarks.eval.records import write_results
+from feredge.benchmarks.experiments.command import Experiment, Results
+from feredge.benchmarks.experiments.processes import startup_s
 
-# Not counted as part of the installation: a new venv brings it itself.
+# Not counted: every new virtual environment has them.
 OWN = {"pip", "setuptools"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Install into a new venv, list and weigh it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def package_names(python: Path) -> list[str]:
+    """Return the names of the packages in an environment, sorted."""
+    text = subprocess.run([python, "-m", "pip", "list", "--format", "json"], check=True,
+                          capture_output=True, text=True).stdout
+    return sorted(item["name"] for item in json.loads(text) if item["name"] not in OWN)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("repository", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Install into a new environment, and measure it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         venv.create(folder, with_pip=True)
-        python = Path(folder) / "bin" / "python"
-        empty = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        python, empty = folder / "bin" / "python", folder_bytes(folder)
         subprocess.run([python, "-m", "pip", "install", "--quiet", options.repository], check=True)
-        listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"],
-                                check=True, capture_output=True, text=True).stdout
-        full = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        started = {
-            "import_s": started_s([python, "-c", "import feredge.runtime"]),
-            "help_s": started_s([Path(folder) / "bin" / "fer-run", "--help"]),
+        return {
+            "megabytes": (folder_bytes(folder) - empty) / 1e6, "packages": package_names(python),
+            "import_s": startup_s([python, "-c", "import feredge.runtime"]),
+            "help_s": startup_s([folder / "bin" / "fer-run", "--help"]),
         }
-    packages = sorted(item["name"] for item in json.loads(listed) if item["name"] not in OWN)
-    megabytes = (full - empty) / 1e6
-    print(f"{megabytes:.0f} MB: {', '.join(packages)}; {started}")
-    write_results(options.json, {"megabytes": megabytes, "packages": packages, **started})
-    return 0
 
 
-def started_s(command: Sequence[str | Path]) -> float:
-    """Return the median seconds of a whole process, of seven after one to warm up."""
-    seconds = []
-    for _ in range(8):
-        start_s = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start_s)
-    return statistics.median(seconds[1:])
+def describe(results: Results) -> str:
+    """Return the results as text."""
+    return (f"{results['megabytes']:.0f} MB: {', '.join(results['packages'])}; import "
+            f"{results['import_s']:.2f} s, --help {results['help_s']:.2f} s")
 
+
+EXPERIMENT = Experiment(__doc__, add_arguments, measure, describe)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(EXPERIMENT.main())

@@ -1,4 +1,4 @@
-"""Clips of real faces that jitter: the same expression, a little different in every frame."""
+"""Clips of real faces with random changes in place, angle, size and brightness in every frame."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from feredge.benchmarks.eval.labelled import pictures_in_folders
+from feredge.benchmarks.eval.labeled import pictures_in_folders
 from feredge.runtime.results import Array
 from feredge.runtime.sources.pictures import read_picture
 
 FPS, SHAPE = 25, (480, 640)
-SIDE, MARGIN = 170, 40  # of a face, and around it for its movement, px
+SIDE, MARGIN = 170, 40  # of a face, and the room around it for its movement, px
 PLACES = ((60, 40), (380, 40), (60, 260), (380, 260))  # of the four faces, top left
 SEED = 0
 
 
-def drawn_faces(folder: Path, count: int) -> Iterator[list[Array]]:
-    """Yield `count` faces of different classes, again and again."""
+def draw_faces(folder: Path, count: int) -> Iterator[list[Array]]:
+    """Yield without end `count` random faces of different classes, `(h, w, 3)` uint8 each."""
     data, rng = pictures_in_folders(folder), np.random.default_rng(SEED)
     files: dict[str, list[Path]] = {}
     for file, name in zip(data.files, data.classes):
@@ -32,7 +32,7 @@ def drawn_faces(folder: Path, count: int) -> Iterator[list[Array]]:
 
 @dataclass
 class Jitter:
-    """How much faces differ from frame to frame: standard deviations, and the slow movement, px."""
+    """Changes from frame to frame: standard deviations, and slow movement in px."""
 
     shift_px: float = 1.5
     angle_deg: float = 2.0
@@ -44,9 +44,9 @@ class Jitter:
 STILL = Jitter(0, 0, 0, 0, 0)
 
 
-def put(face: Array, frame_bgr: Array, place: tuple[int, int], k: int, jitter: Jitter,
+def paste_face(face: Array, frame_bgr: Array, place: tuple[int, int], k: int, jitter: Jitter,
         rng: np.random.Generator) -> None:
-    """Draw a face into frame `k`, a little different each time."""
+    """Draw a face into frame `k` with random changes; `frame_bgr` `(h, w, 3)` uint8 is modified."""
     middle, side = np.array(face.shape[1::-1]) / 2, SIDE + 2 * MARGIN
     size = SIDE / max(face.shape[:2]) * rng.normal(1, jitter.size)
     angle = rng.normal(0, jitter.angle_deg)
@@ -63,7 +63,7 @@ def put(face: Array, frame_bgr: Array, place: tuple[int, int], k: int, jitter: J
 
 def write_clip(path: Path, faces: Sequence[Sequence[Array]], seconds: float, seed: int,
                jitter: Jitter | None = None) -> None:
-    """Write a clip: the faces of each place are shown one after the other for equal times."""
+    """Write a clip: at each place its faces are shown one after the other for equal times."""
     rng = np.random.default_rng(seed)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SHAPE[::-1])
     noises = rng.normal(0, 4, (8, *SHAPE, 3)).astype(np.float32)
@@ -71,6 +71,6 @@ def write_clip(path: Path, faces: Sequence[Sequence[Array]], seconds: float, see
     for k in range(count):
         frame = np.full((*SHAPE, 3), 110, np.uint8)
         for place, shown in zip(PLACES, faces):
-            put(shown[k * len(shown) // count], frame, place, k, jitter or Jitter(), rng)
+            paste_face(shown[k * len(shown) // count], frame, place, k, jitter or Jitter(), rng)
         writer.write(np.clip(frame + noises[rng.integers(8)], 0, 255).astype(np.uint8))
     writer.release()

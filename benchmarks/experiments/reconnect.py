@@ -1,8 +1,8 @@
-"""How long a network camera that was gone is on again before its first frame is there.
+"""Time from the return of a network camera to its first frame.
 
 Usage: `python -m feredge.benchmarks.experiments.reconnect [--restarts 20] [--json FILE]`
 
-A real RTSP server, GStreamer's, is killed and started again. It needs Debian's packages python3-gi,
+GStreamer's RTSP server is killed and started again. It needs Debian's packages python3-gi,
 gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good and gstreamer1.0-plugins-ugly.
 """
 
@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import argparse
 import random
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feredge.runtime.environment import quiet_opencv
+from feredge.benchmarks.experiments.command import Experiment, Results
+from feredge.benchmarks.experiments.processes import free_port
+from feredge.runtime.sources import Source, frames_of, open_source
 
-if TYPE_CHECKING:
-    from feredge.runtime.sources import Source
-
-# 640x480 at 25 frames a second, a key frame each second, as cameras send it.
+# 640x480 at 25 frames per second with a key frame per second, as cameras send it.
 CAMERA = ("videotestsrc is-live=1 ! video/x-raw,width=640,height=480,framerate=25/1 ! x264enc "
           "tune=zerolatency speed-preset=ultrafast key-int-max=25 bitrate=1000 ! "
           "rtph264pay name=pay0 pt=96 config-interval=1")
@@ -46,14 +42,14 @@ server.attach(None)
 print("on", flush=True)
 GLib.MainLoop().run()
 """
-PYTHON = "/usr/bin/python3"  # gi is a package of the distribution's
+PYTHON = "/usr/bin/python3"  # gi is a package of the distribution
 GONE_S = (0.5, 5.0)
 OPENINGS = 5
 
 
 @contextmanager
-def camera_on(port: int) -> Iterator[float]:
-    """Run the server; gives when it was ready, on `time.monotonic`'s clock."""
+def run_camera(port: int) -> Iterator[float]:
+    """Run the server; yields the time at which it was ready, on `time.monotonic`'s clock."""
     with subprocess.Popen([PYTHON, "-c", SERVER, str(port), CAMERA],
                           stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -65,25 +61,15 @@ def camera_on(port: int) -> Iterator[float]:
             server.kill()
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def opened(url: str) -> Source:
-    """Open the camera, and wait for it to deliver."""
-    from feredge.runtime.sources import frames_of, open_source
-
+def open_camera(url: str) -> Source:
+    """Open the camera, and wait for its first frame."""
     source = open_source(url)
     next(frames_of(source))
     return source
 
 
 def opening_s(url: str) -> float:
-    """Return how long OpenCV takes from nothing to a frame of a camera that is on."""
+    """Return the seconds from opening a running camera with OpenCV to its first frame."""
     from feredge.runtime.sources.url import capture_url
 
     start_s = time.monotonic()
@@ -94,40 +80,42 @@ def opening_s(url: str) -> float:
 
 
 def return_s(source: Source, port: int) -> float:
-    """Return how long a camera was on again before its next frame arrived."""
-    from feredge.runtime.sources import frames_of
-
-    time.sleep(random.uniform(*GONE_S))  # never in step with the attempts
+    """Return the seconds from a camera's restart to its next frame."""
+    time.sleep(random.uniform(*GONE_S))  # not in phase with the attempts to reconnect
     before, = source.health()
-    with camera_on(port) as ready_s:
+    with run_camera(port) as ready_s:
         for frame in frames_of(source):
             if source.health()[0].reconnects > before.reconnects and frame.captured_s is not None:
                 return frame.captured_s - ready_s
     raise SystemExit("the source ended")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("--restarts", type=int, default=20)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(argv)
-    quiet_opencv()
-    from feredge.benchmarks.eval.records import write_results
 
+
+def measure(options: argparse.Namespace) -> Results:
+    """Restart the camera again and again."""
     port = free_port()
-    with camera_on(port):
-        source = opened(f"rtsp://127.0.0.1:{port}/camera")
+    with run_camera(port):
+        source = open_camera(f"rtsp://127.0.0.1:{port}/camera")
         openings_s = [opening_s(source.name) for _ in range(OPENINGS)]
     seconds = [return_s(source, port) for _ in range(options.restarts)]
     source.close()
-    median_s, p95_s = statistics.median(seconds), float(np.percentile(seconds, 95))
-    print(f"first frame after {median_s:.2f} s (95th percentile {p95_s:.2f}, "
-          f"{len(seconds)} restarts); opening alone takes {statistics.median(openings_s):.2f} s")
-    write_results(options.json, {"camera": CAMERA, "median_s": median_s, "p95_s": p95_s,
-                                 "seconds": seconds, "opening_s": openings_s})
-    return 0
+    return {"camera": CAMERA, "median_s": statistics.median(seconds),
+            "p95_s": float(np.percentile(seconds, 95)), "seconds": seconds,
+            "opening_s": openings_s}
 
+
+def describe(results: Results) -> str:
+    """Return the results as text."""
+    return (f"first frame after {results['median_s']:.2f} s (95th percentile "
+            f"{results['p95_s']:.2f}, {len(results['seconds'])} restarts); opening alone takes "
+            f"{statistics.median(results['opening_s']):.2f} s")
+
+
+EXPERIMENT = Experiment(__doc__, add_arguments, measure, describe)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(EXPERIMENT.main())

@@ -1,9 +1,9 @@
-"""How long fer-run takes to its first result on a picture, and which imports cost the most.
+"""Time from the start of fer-run to the end of one picture, and its slowest imports.
 
 Usage: `python -m feredge.benchmarks.experiments.startup --engine ENGINE [--detector PATH]
 [--json FILE]`
 
-Whole processes are timed, from their start to their end, against those that do a part of the work.
+Whole processes are timed, and compared with processes that only import a part of the packages.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from feredge.benchmarks.eval.records import write_results
-from feredge.benchmarks.experiments.install import started_s
+from feredge.benchmarks.experiments.command import Experiment, Results, add_engine_arguments
+from feredge.benchmarks.experiments.processes import startup_s
 from feredge.export.portrait import portrait_path
 from feredge.runtime.detect.weights import detector_path
 
 TOP = 12
-# What the whole is made of: each process does what the one before it does, and more.
+# Each process imports the packages of the one before it, and more.
 PARTS = {
     "python": "pass",
     "numpy": "import numpy",
@@ -29,47 +28,49 @@ PARTS = {
 }
 
 
-def picture_command(engine: Path, detector: Path) -> list[str]:
-    """Return the command that classifies the portrait that matplotlib ships."""
+def picture_command(options: argparse.Namespace) -> list[str]:
+    """Return the arguments of Python that classify the portrait of matplotlib."""
     picture = portrait_path()
     assert picture is not None, "matplotlib is not installed"
-    return ["-m", "feredge.runtime.fer_run", "--engine", str(engine), "--detector", str(detector),
-            "--source", str(picture), "--no-display", "--jsonl", "-"]
+    return ["-m", "feredge.runtime.fer_run", "--engine", str(options.engine), "--detector",
+            str(detector_path(options.detector)), "--source", str(picture), "--no-display",
+            "--jsonl", "-"]
 
 
 def slowest_imports(command: Sequence[str]) -> dict[str, float]:
-    """Return the milliseconds of the costliest modules, their own imports not counted."""
+    """Return the milliseconds of the slowest modules, without the modules that they import."""
     done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True,
                           text=True, check=True)
-    return parsed(done.stderr)
+    return parse_trace(done.stderr)
 
 
-def parsed(trace: str) -> dict[str, float]:
-    """Read what `-X importtime` printed: `import time: self us | cumulative | name`."""
+def parse_trace(trace: str) -> dict[str, float]:
+    """Parse the output of `-X importtime`: `import time: self us | cumulative | name`."""
     rows = [line.removeprefix("import time:").split("|") for line in trace.splitlines()
             if line.startswith("import time:") and "self [us]" not in line]
     own = {name.strip(): int(microseconds) / 1e3 for microseconds, _, name in rows}
     return dict(sorted(own.items(), key=lambda item: -item[1])[:TOP])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", required=True, type=Path)
-    parser.add_argument("--detector", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(argv)
-    command = picture_command(options.engine, detector_path(options.detector))
-    whole_s = started_s([sys.executable, *command])
-    parts_s = {name: started_s([sys.executable, "-c", code]) for name, code in PARTS.items()}
-    imports_ms = slowest_imports(command)
-    print(f"{options.engine.name}: {whole_s:.2f} s to the first result on a picture; "
-          + ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts_s.items()))
-    print("imports, ms: " + ", ".join(f"{name} {ms:.0f}" for name, ms in imports_ms.items()))
-    write_results(options.json, {"engine": options.engine.name, "picture_s": whole_s,
-                                 "parts_s": parts_s, "imports_ms": imports_ms})
-    return 0
+def measure(options: argparse.Namespace) -> Results:
+    """Time the processes."""
+    command = picture_command(options)
+    return {
+        "engine": options.engine.name, "picture_s": startup_s([sys.executable, *command]),
+        "parts_s": {name: startup_s([sys.executable, "-c", code]) for name, code in PARTS.items()},
+        "imports_ms": slowest_imports(command),
+    }
 
+
+def describe(results: Results) -> str:
+    """Return the results as text."""
+    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in results["parts_s"].items())
+    imports = ", ".join(f"{name} {ms:.0f}" for name, ms in results["imports_ms"].items())
+    return (f"{results['engine']}: {results['picture_s']:.2f} s for a picture; {parts}\n"
+            f"imports, ms: {imports}")
+
+
+EXPERIMENT = Experiment(__doc__, add_engine_arguments, measure, describe)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(EXPERIMENT.main())

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from feredge.benchmarks.eval.records import write_results
-from feredge.benchmarks.experiments.jitter import PLACES, STILL, drawn_faces, write_clip
+from feredge.benchmarks.experiments.jitter import PLACES, STILL, draw_faces, write_clip
 from feredge.runtime import Engine, Faces, open_detector, open_engine
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.machine import cores
@@ -176,7 +176,7 @@ def reuse(clip: Path, detector: Detector, engine: Engine, threshold: float) -> d
 
 def measured(folder: Path, faces: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     """Write the clips and measure everything."""
-    single, pairs = drawn_faces(faces, 1), drawn_faces(faces, 2)
+    single, pairs = draw_faces(faces, 1), draw_faces(faces, 2)
     steady = [folder / f"steady{k}.mp4" for k in range(STEADY_CLIPS)]
     changing = [folder / f"change{k}.mp4" for k in range(CHANGE_CLIPS)]
     for k, clip in enumerate(steady):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from feredge.benchmarks import fer_bench
-from feredge.benchmarks.bench.answers import differences
+from feredge.benchmarks.bench import options
 from feredge.benchmarks.bench.baselines import BASELINES
 from feredge.benchmarks.bench.candidates import Candidate
 from feredge.benchmarks.bench.peak import published_peak, work_of
+from feredge.benchmarks.bench.predictions import compare_predictions
 from feredge.runtime.engines.onnxruntime import OnnxEngine
 from feredge.runtime.errors import EngineError
 
@@ -88,7 +89,7 @@ def test_a_clip_is_worked_through_offline_and_live(
 
 @pytest.mark.parametrize("arguments, message", [
     (("--engine", "nothing.onnx"), "engine nothing.onnx does not exist"),
-    (("--batch", "64"), "manet.onnx takes 32 faces at once, --batch asks for 64"),
+    (("--batch", "64"), "manet.onnx takes at most 32 faces per inference, --batch asks for 64"),
     (("--source", "nothing.mp4"), "source nothing.mp4 does not exist"),
     (("--json", "no/where/r.json"), "no/where/r.json cannot be written: there is no folder"),
     (("--plot", "no/where/p.png"), "no/where/p.png cannot be written: there is no folder"),
@@ -102,7 +103,7 @@ def test_what_cannot_be_measured_is_one_line(bench, arguments, message):
 @pytest.mark.parametrize("arguments, message", [
     (("--batch", "0"), "'0', expected whole numbers from 1 on"),
     (("--batch", "1,x"), "'1,x', expected whole numbers from 1 on"),
-    (("--baseline", "tvm"), "tvm is none; there are torch, "),
+    (("--baseline", "tvm"), "unknown baseline tvm; the baselines are torch, "),
     (("--plot", "p.gif"), "'p.gif', expected a name that ends in .png or .svg"),
     (("--duration", "-1"), "argument --duration: invalid"),
 ])
@@ -121,7 +122,7 @@ def test_a_baseline_that_is_not_installed_is_named(bench, monkeypatch):
 def test_a_baseline_without_its_file_says_which(bench, exported, tmp_path):
     engine = shutil.copy(exported / "manet.int8.onnx", tmp_path)
     code, _, err = bench("--baseline", "onnxruntime-fp32", engine=engine)
-    assert code == 2 and f"needs {tmp_path / 'manet.onnx'}, which is not there" in err
+    assert code == 2 and f"needs {tmp_path / 'manet.onnx'}, which does not exist" in err
 
 
 def test_torch_of_another_checkpoint_is_refused(bench, tmp_path):
@@ -157,14 +158,15 @@ def test_another_network_is_noticed_before_it_is_timed(precision, refused):
     first = Candidate("first", "fp32", lambda crops: np.full((len(crops), 2), 0.5))
     other = Candidate("other", precision, lambda crops: np.tile([0.45, 0.55], (len(crops), 1)))
     if refused:
-        with pytest.raises(EngineError, match="other answers otherwise than first"):
-            differences([first, other], crops)
+        with pytest.raises(EngineError, match="predictions of other differ from those of first"):
+            compare_predictions([first, other], crops)
     else:
-        assert differences([first, other], crops)[1].largest_change == pytest.approx(0.05)
+        difference = compare_predictions([first, other], crops)[1]
+        assert difference["largest_change"] == pytest.approx(0.05)
 
 
 def test_help_lists_the_baselines_that_there_are():
-    assert set(fer_bench.BASELINES) == set(BASELINES)
+    assert set(options.BASELINES) == set(BASELINES)
 
 
 def test_help_loads_nothing_heavy():

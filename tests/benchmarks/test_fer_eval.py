@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from feredge.benchmarks.eval.evaluation import FaceReader
-from feredge.benchmarks.experiments.readme import accuracy as accuracy_table
+from feredge.benchmarks.experiments.tables.quality import accuracy as accuracy_table
 from feredge.benchmarks.fer_eval import main
 from feredge.runtime import Faces, open_engine
 from feredge.runtime.sources.pictures import find_pictures
@@ -101,7 +101,8 @@ def test_numbered_folders_are_named_by_labels(run, few_faces, tmp_path):
     for place, folder in enumerate(sorted(few_faces.iterdir()), start=1):
         shutil.copytree(folder, numbered / str(place))
     code, _, err = run("--data", numbered)
-    assert code == 2 and "are none of the network's neutral, " in err and "--labels" in err
+    assert code == 2 and "none of the data's classes" in err and "--labels" in err
+    assert "is among the network's neutral, " in err
     called = [folder.name for folder in sorted(few_faces.iterdir())]
     found, _ = evaluated(run, tmp_path, "--data", numbered, "--labels", ",".join(called))
     plain, _ = evaluated(run, tmp_path, "--data", few_faces)
@@ -154,7 +155,7 @@ WRONG = {
     "no such folder": (["--data", "nowhere"], "nowhere: there is no such folder"),
     "no such csv": (["--csv", "nowhere.csv"], "nowhere.csv cannot be read"),
     "no such folder of a csv": (["--csv", "good.csv", "--data", "nowhere"], "no such folder"),
-    "no pictures": (["--data", "empty"], "expected one folder a class"),
+    "no pictures": (["--data", "empty"], "expected one folder per class"),
     "an empty csv": (["--csv", "header.csv"], "lists no pictures"),
     "no label column": (["--csv", "bare.csv"], "has the columns image, age; expected one called "
                         "label, emotion, expression or class"),

@@ -1,1 +1,1 @@
-"""The whole pipeline beside other packages: each in a venv of its own, on the same pictures."""
+"""The whole pipeline and other packages, each in its own environment, on the same pictures."""

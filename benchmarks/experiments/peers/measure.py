@@ -1,10 +1,10 @@
-"""Run inside a peer's venv, by its own Python: classify the pictures of a request, and tell.
+"""Classify the pictures of a request with one peer, in the peer's own environment.
 
-Usage: `python measure.py RUNNER REQUEST.json`; the answer is the last line of stdout, as JSON.
+Usage: `python measure.py RUNNER REQUEST.json`; the last line of stdout is the result, as JSON.
 
-RUNNER is a file beside this one, with `opened(request)` that returns two functions from a picture,
-`(h, w, 3)` uint8 BGR, to a label: of the largest or best face in a scene (None without one), and of
-a picture that is a face crop. Neither this file nor a peer's imports feredge.
+RUNNER is a module beside this one whose `open_peer(request)` returns two functions from a picture,
+`(h, w, 3)` uint8 BGR, to a label: of the largest or best face in a scene (None without a face), and
+of a face crop. Neither this file nor the runner of another package imports feredge.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any
 
 
 def resident_mb() -> float:
-    """Return this process's resident memory, as Linux counts it."""
+    """Return the resident memory of this process from Linux's /proc, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measured(runner: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Classify everything that is asked for; reading pictures is not timed."""
+def measure(runner: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Classify all pictures of the request; reading them is not timed."""
     import cv2
 
-    scene_label, crop_label = importlib.import_module(runner).opened(request)
+    scene_label, crop_label = importlib.import_module(runner).open_peer(request)
     scene_label(cv2.imread(request["scenes"][0]))
     first_at_s = time.time()
     labels, seconds = [], 0.0
@@ -46,5 +46,5 @@ def measured(runner: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    answer = measured(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
-    print("\n" + json.dumps(answer), flush=True)
+    result = measure(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
+    print("\n" + json.dumps(result), flush=True)

@@ -9,11 +9,11 @@ from typing import Any
 Label = Callable[[Any], "str | None"]
 
 
-def opened(request: dict[str, Any]) -> tuple[Label, Label]:
-    """Open it as its README does; `mtcnn` in the request chooses the detector."""
+def open_peer(request: dict[str, Any]) -> tuple[Label, Label]:
+    """Open fer as in its README; `mtcnn` in the request selects the detector."""
     FER = importlib.import_module("fer.fer").FER
     scenes = FER(mtcnn=request.get("mtcnn", False))
-    crops = FER(offsets=(0, 0))  # its own 10 px around a face would be padding here
+    crops = FER(offsets=(0, 0))  # its default of 10 px around a face would be padding here
 
     def best(faces: list[dict[str, Any]]) -> str | None:
         if not faces:

@@ -1,4 +1,4 @@
-"""feredge: YuNet and an exported network."""
+"""feredge: a face detector and an exported network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 Label = Callable[[Any], "str | None"]
 
 
-def opened(request: dict[str, Any]) -> tuple[Label, Label]:
+def open_peer(request: dict[str, Any]) -> tuple[Label, Label]:
     """Open the request's engine and detector."""
     from feredge.runtime import classify, open_detector, open_engine
     from feredge.runtime.preprocess.geometry import whole_picture

@@ -6,22 +6,26 @@ import numpy as np
 import pytest
 
 from feredge.benchmarks.bench import timing
-from feredge.benchmarks.bench.timing import LEAST_ROUNDS, Statistics, alternated, speed_up
+from feredge.benchmarks.bench.timing import LEAST_ROUNDS, Statistics, alternate, speed_up
 
 
-def test_candidates_take_turns_and_none_follows_always_the_same(monkeypatch):
-    monkeypatch.setattr(timing, "SETTLE_S", 0.0)
+def test_candidates_take_turns_and_none_follows_always_the_same():
     calls = []
-    runs = [lambda name=name: calls.append(name) for name in "abc"]
-    samples = alternated(runs, 1e-9, 1e-9)
-    rounds = ["".join(calls[k : k + 3]) for k in range(6, len(calls), 3)]
-    assert calls[:6] == list("aabbcc")
+    runs = [lambda name=name: calls.append(name) or 0.5 for name in "abc"]
+    samples = alternate(runs, 1e-9)
+    rounds = ["".join(calls[k : k + 3]) for k in range(0, len(calls), 3)]
     assert all(sorted(one) == list("abc") for one in rounds) and len(set(rounds)) > 2
-    assert [len(seconds) for seconds in samples] == [LEAST_ROUNDS] * 3
+    assert samples == [[0.5] * LEAST_ROUNDS] * 3
+
+
+def test_a_warm_up_runs_at_least_twice():
+    calls = []
+    timing.warm_up(lambda: calls.append(1), 0)
+    assert len(calls) == 2
 
 
 def test_a_run_is_timed_without_the_pause_before_it():
-    assert 0.02 <= timing.timed_s(lambda: time.sleep(0.02)) < 0.02 + timing.SETTLE_S
+    assert 0.02 <= timing.time_run(lambda: time.sleep(0.02)) < 0.02 + timing.SETTLE_S
 
 
 def test_statistics_are_those_of_the_samples():

@@ -26,7 +26,7 @@ def tiny(monkeypatch):
 
 
 def test_size_latency_and_agreement_stand_side_by_side(tiny, faces_48px, tmp_path, capsys):
-    assert networks.main([str(faces_48px), "--count", "20", "--rounds", "2",
+    assert networks.EXPERIMENT.main([str(faces_48px), "--count", "20", "--rounds", "2",
                           "--json", str(tmp_path / "networks.json")]) == 0
     results = json.loads((tmp_path / "networks.json").read_text())
     (row,) = results["rows"]

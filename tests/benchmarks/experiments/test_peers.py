@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from feredge.benchmarks.eval.labelled import pictures_in_folders, pictures_of_csv
+from feredge.benchmarks.eval.labeled import pictures_in_folders, pictures_of_csv
 from feredge.benchmarks.experiments.peers.__main__ import (
-    PEERS,
     accuracy,
-    answered,
-    common,
-    installed_mb,
+    run_peer,
+    without_contempt,
 )
+from feredge.benchmarks.experiments.peers.packages import PEERS, installed_mb
 
 
 def test_a_runner_answers_in_a_process_of_its_own(exported, photos, detector_path, faces_48px):
@@ -23,7 +22,7 @@ def test_a_runner_answers_in_a_process_of_its_own(exported, photos, detector_pat
         "scenes": [str(scenes.files[row]) for row in rows],
         "crops": [str(next((faces_48px / "1_happiness").iterdir()))],
     }
-    answer, start_s = answered(Path(sys.executable), "run_feredge", request)
+    answer, start_s = run_peer(Path(sys.executable), "run_feredge", request)
     assert answer["scenes"] == ["happiness", "neutral"] and answer["crops"] == ["happiness"]
     assert 0 < start_s < 60 and answer["scene_s"] > 0 and 50 < answer["resident_mb"] < 2000
     assert "numpy" in answer["versions"]
@@ -32,7 +31,7 @@ def test_a_runner_answers_in_a_process_of_its_own(exported, photos, detector_pat
 def test_labels_count_under_any_usual_name_and_a_missed_face_is_wrong(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("image,label\na,happiness\nb,anger\nc,neutral\nd,contempt\n")
-    pictures = common(pictures_of_csv(path))
+    pictures = without_contempt(pictures_of_csv(path))
     assert pictures.classes == ("happiness", "anger", "neutral")
     assert accuracy(["Happy", "angry", None], pictures)["value"] == pytest.approx(2 / 3)
 
@@ -43,7 +42,7 @@ def test_every_peer_has_a_runner_and_faces_without_contempt(faces_48px):
     for peer in PEERS:
         assert (Path(package.__file__).parent / f"{peer.runner}.py").is_file()
         assert all("==" in item or "<" in item for item in peer.requirements), "pinned"
-    assert "7_contempt" not in common(pictures_in_folders(faces_48px)).classes
+    assert "7_contempt" not in without_contempt(pictures_in_folders(faces_48px)).classes
 
 
 def test_the_size_of_a_venv_is_that_of_its_packages_without_pip(tmp_path):

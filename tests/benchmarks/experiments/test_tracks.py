@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feredge.benchmarks.experiments.jitter import FPS, PLACES, STILL, drawn_faces, write_clip
+from feredge.benchmarks.experiments.jitter import FPS, PLACES, STILL, draw_faces, write_clip
 from feredge.benchmarks.experiments.tracks import CHANGE_S, Kept, added_delays_s, flips, same_boxes
 from feredge.runtime import Faces, open_detector
 from feredge.runtime.sources import frames_of, open_source
@@ -47,7 +47,7 @@ def test_boxes_are_met_where_they_overlap():
 def test_a_clip_shows_four_faces_and_changes_them_in_the_middle(
     faces_48px, detector_path, tmp_path
 ):
-    pairs = drawn_faces(faces_48px, 2)
+    pairs = draw_faces(faces_48px, 2)
     faces = [next(pairs) for _ in PLACES]
     assert all(not np.array_equal(first, second) for first, second in faces)
     write_clip(tmp_path / "clip.mp4", faces, 1.0, 0, STILL)

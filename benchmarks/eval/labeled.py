@@ -1,4 +1,4 @@
-"""Labelled pictures: one folder a class, or a CSV, and which of a network's classes each is."""
+"""Labeled pictures: one folder per class, or a CSV, and the class of each among a network's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Array
 from feredge.runtime.sources.pictures import find_pictures
 
-# How data sets call what the networks here call otherwise.
+# Names in data sets for the labels of the networks here.
 SYNONYMS = {
     "happy": "happiness", "joy": "happiness",
     "sad": "sadness",
@@ -31,10 +31,10 @@ LABEL_COLUMNS = ("label", "emotion", "expression", "class")
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
-    """Pictures, the class of each as the data calls it, and a CSV's columns.
+class LabeledPictures:
+    """Pictures, the class of each as named in the data, and the columns of a CSV.
 
-    `files` and `classes` and every column have one entry a picture.
+    `files`, `classes` and every column have one entry per picture.
     """
 
     root: Path
@@ -42,13 +42,13 @@ class LabelledPictures:
     classes: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def renamed(self, labels: Sequence[str]) -> LabelledPictures:
-        """Call the classes otherwise: their names, sorted (numbers as such), become `labels`.
+    def rename(self, labels: Sequence[str]) -> LabeledPictures:
+        """Rename the classes: in the order of their names, or numbers, they become `labels`.
 
         Raises:
-            SourceError: there are more or fewer.
+            SourceError: the data has more or fewer classes.
         """
-        found = sorted(set(self.classes), key=in_order)
+        found = sorted(set(self.classes), key=sort_key)
         if len(found) != len(labels):
             raise SourceError(f"--labels names {len(labels)} classes, the data has {len(found)}: "
                               f"{', '.join(found)}")
@@ -56,16 +56,16 @@ class LabelledPictures:
         return replace(self, classes=tuple(names[name] for name in self.classes))
 
     def truth(self, labels: Sequence[str]) -> Array:
-        """Return each picture's place in a network's labels, `(n,)` int64, -1 for none.
+        """Return the index of each picture's class among labels, `(n,)` int64, -1 for none.
 
         Raises:
-            SourceError: no class of the data is among them.
+            SourceError: no class of the data is among the labels.
         """
-        places = {canonical(label): place for place, label in enumerate(labels)}
-        truth = np.array([places.get(canonical(name), -1) for name in self.classes], np.int64)
+        places = {canonical_name(label): place for place, label in enumerate(labels)}
+        truth = np.array([places.get(canonical_name(name), -1) for name in self.classes], np.int64)
         if (truth < 0).all():
-            found = ", ".join(sorted(set(self.classes), key=in_order))
-            raise SourceError(f"the data's classes {found} are none of the network's "
+            found = ", ".join(sorted(set(self.classes), key=sort_key))
+            raise SourceError(f"none of the data's classes {found} is among the network's "
                               f"{', '.join(labels)}; name them in this order with --labels A,B,...")
         return truth
 
@@ -73,31 +73,31 @@ class LabelledPictures:
         """Return one column of the CSV.
 
         Raises:
-            SourceError: there is none of that name.
+            SourceError: it has no column of that name.
         """
         if name not in self.columns:
-            there = ", ".join(self.columns) or "none: it is in folders, pass --csv"
+            there = ", ".join(self.columns) or "none since it is in folders: pass --csv"
             raise SourceError(f"--group-by {name}: no such column; the data has {there}")
         return self.columns[name]
 
     def name(self, file: Path) -> str:
-        """Return a picture's path as the data has it."""
+        """Return a picture's path relative to the data."""
         return str(file.relative_to(self.root)) if file.is_relative_to(self.root) else str(file)
 
 
-def in_order(name: str) -> tuple[int, str]:
-    """Return what sorts numbers as such, before words."""
+def sort_key(name: str) -> tuple[int, str]:
+    """Return a key that sorts numbers by value, before words."""
     return (int(name), "") if name.isdecimal() else (sys.maxsize, name)
 
 
-def canonical(name: str) -> str:
-    """Return a class's name without case, a number before it, and its synonyms."""
+def canonical_name(name: str) -> str:
+    """Return the name of a class in lower case, without a leading number, synonyms replaced."""
     bare = re.sub(r"^\d+[ _.-]+", "", name.strip().lower())
     return SYNONYMS.get(bare, bare)
 
 
-def pictures_in_folders(folder: Path) -> LabelledPictures:
-    """Return the pictures below a folder; the folder right below it is a picture's class.
+def pictures_in_folders(folder: Path) -> LabeledPictures:
+    """Return the pictures in the folders of a folder; each of these folders is a class.
 
     Raises:
         SourceError: there is no such folder, or no folder with pictures in it.
@@ -106,35 +106,35 @@ def pictures_in_folders(folder: Path) -> LabelledPictures:
         raise SourceError(f"--data {folder}: there is no such folder")
     files = [file for file in find_pictures(folder) if file.parent != folder]
     if not files:
-        raise SourceError(f"--data {folder} holds no folders with pictures: expected one folder a "
-                          "class, or --csv FILE with the columns image and label")
+        raise SourceError(f"--data {folder} holds no folders with pictures: expected one folder "
+                          "per class, or --csv FILE with the columns image and label")
     classes = tuple(file.relative_to(folder).parts[0] for file in files)
-    return LabelledPictures(folder, tuple(files), classes)
+    return LabeledPictures(folder, tuple(files), classes)
 
 
-def pictures_of_csv(path: Path, folder: Path | None = None) -> LabelledPictures:
+def pictures_of_csv(path: Path, folder: Path | None = None) -> LabeledPictures:
     """Return the pictures that a CSV with a header lists.
 
     Args:
-        path: has a column of pictures and one of classes, and any others to group by.
-        folder: what the pictures' names are relative to; None takes the CSV's own.
+        path: a CSV with a column of pictures, one of classes, and others to group by.
+        folder: the folder that the pictures' paths are relative to; None is the CSV's folder.
 
     Raises:
-        SourceError: the file or folder is missing, a column is, or it lists nothing.
+        SourceError: the file, the folder or a column is missing, or the table is empty.
     """
     root = path.parent if folder is None else folder
     if not root.is_dir():
         raise SourceError(f"--data {root}: there is no such folder")
     columns = read_columns(path)
-    files = columns[one_of(PICTURE_COLUMNS, columns, path)]
-    classes = columns[one_of(LABEL_COLUMNS, columns, path)]
+    files = columns[first_column(PICTURE_COLUMNS, columns, path)]
+    classes = columns[first_column(LABEL_COLUMNS, columns, path)]
     if not files:
         raise SourceError(f"{path} lists no pictures")
-    return LabelledPictures(root, tuple(root / file for file in files), classes, columns)
+    return LabeledPictures(root, tuple(root / file for file in files), classes, columns)
 
 
 def read_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    """Return a CSV's columns by their names.
+    """Return the columns of a CSV by name.
 
     Raises:
         SourceError: it cannot be read, or is no CSV.
@@ -151,11 +151,11 @@ def read_columns(path: Path) -> dict[str, tuple[str, ...]]:
     return {name.strip(): tuple(row[name].strip() for row in rows) for name in names}
 
 
-def one_of(names: Sequence[str], columns: Iterable[str], path: Path) -> str:
+def first_column(names: Sequence[str], columns: Iterable[str], path: Path) -> str:
     """Return the first of the names that is a column.
 
     Raises:
-        SourceError: none is.
+        SourceError: none of them is.
     """
     for name in names:
         if name in columns:
