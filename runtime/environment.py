@@ -41,6 +41,11 @@ def disable_telemetry() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+def configure_ray() -> None:
+    """Disable Ray's usage statistics; call it before Ray is started."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def configure_ffmpeg() -> None:
     """Let FFmpeg open streams side by side, and look at 3 frames before it hands any out, not 20.
 

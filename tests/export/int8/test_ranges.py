@@ -18,7 +18,7 @@ from feredge.export.steps import Steps
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.sources.pictures import find_pictures
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*recommended")
+pytestmark = pytest.mark.filterwarnings("ignore:.*dependable")
 
 
 @pytest.fixture(scope="module")
