@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from feredge.benchmarks.eval.coverage import Selective, selective_scores
 from feredge.benchmarks.eval.labeled import LabeledPictures
 from feredge.benchmarks.eval.scores import (
     Comparison,
@@ -38,6 +39,7 @@ class EngineScores:
     engine: str
     scores: Scores
     faces_per_s: float
+    selective: Selective
     groups: Groups | None = None
     against_first: Comparison | None = None
 
@@ -47,7 +49,8 @@ class Evaluation:
     """The result of fer-eval.
 
     `left_out` counts the pictures of classes that the networks lack, `unseen` are the networks'
-    classes without a face in the data; `detected` is true for scenes, false for face crops.
+    classes without a face in the data; `detected` is true for scenes, false for face crops;
+    `published` holds accuracies from the literature on `dataset`.
     """
 
     data: str
@@ -60,6 +63,8 @@ class Evaluation:
     broken: Sequence[str]
     without_face: Sequence[str]
     engines: Sequence[EngineScores]
+    dataset: str | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate_engines(
@@ -109,6 +114,7 @@ def score_engines(
     return [
         EngineScores(
             engine, score(probabilities, truth, labels), len(truth) / seconds,
+            selective_scores(probabilities, truth, labels, groups),
             None if groups is None
             else score_groups(probabilities.argmax(axis=1) == truth, groups),
             None if probabilities is first

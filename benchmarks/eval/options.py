@@ -10,6 +10,8 @@ from pathlib import Path
 from feredge.runtime.detect.options import DetectorOptions
 
 STDOUT = Path("-")
+# Named here so that --help imports nothing heavy; a test compares the names with the readers.
+DATASET_NAMES = ("raf-db", "affectnet7", "affectnet8", "caer-s", "sfew", "ferplus")
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class EvalOptions:
 
     Attributes:
         engines: exported networks; each after the first is compared with the first.
+        dataset: a public data set by name, in the layout in which it is published.
+        root: the folder of `dataset`.
         data: one folder of pictures per class, or the folder of the pictures in `csv`.
         csv: a table of pictures and their classes (columns image, label, ...), with paths relative
             to `data` or to the file.
@@ -27,10 +31,13 @@ class EvalOptions:
             a face crop, taken whole.
         detector: the face detector for scenes.
         json: where the results are written; `-` is stdout.
-        plot: where confusion matrices and reliability are drawn, PNG or SVG by its suffix.
+        plot: where confusion matrices, reliability and risk-coverage curves are drawn, PNG or SVG
+            by its suffix.
     """
 
     engines: Sequence[Path]
+    dataset: str | None = None
+    root: Path | None = None
     data: Path | None = None
     csv: Path | None = None
     labels: Sequence[str] | None = None
@@ -50,11 +57,16 @@ class EvalOptions:
         parser.add_argument("--json", type=Path, metavar="FILE",
                             help="all results, and the pictures by name; - is stdout")
         parser.add_argument("--plot", type=Path, metavar="FILE",
-                            help="confusion matrices and reliability, .png or .svg")
+                            help="confusion matrices, reliability, risk-coverage curves, "
+                                 ".png or .svg")
         DetectorOptions.add_arguments(parser)
 
     @classmethod
     def _add_data(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--dataset", choices=DATASET_NAMES, metavar="NAME",
+                            help=f"a public data set as it is published in --root: "
+                                 f"{', '.join(DATASET_NAMES)}")
+        parser.add_argument("--root", type=Path, metavar="DIR", help="the folder of --dataset")
         parser.add_argument("--data", type=Path, metavar="DIR",
                             help="one folder of pictures per class, or the folder of the pictures "
                                  "in --csv")
@@ -73,9 +85,9 @@ class EvalOptions:
     def from_arguments(cls, arguments: argparse.Namespace) -> EvalOptions:
         """Return the options that were parsed from the arguments of `add_arguments`."""
         return cls(
-            arguments.engine, arguments.data, arguments.csv, arguments.labels, arguments.group_by,
-            arguments.detect, DetectorOptions.from_arguments(arguments), arguments.json,
-            arguments.plot,
+            arguments.engine, arguments.dataset, arguments.root, arguments.data, arguments.csv,
+            arguments.labels, arguments.group_by, arguments.detect,
+            DetectorOptions.from_arguments(arguments), arguments.json, arguments.plot,
         )
 
 

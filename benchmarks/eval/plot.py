@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
 from feredge.runtime.errors import OutputError, require
 from feredge.runtime.files import atomic_write
-from feredge.runtime.palette import BLUE, VERMILION
+from feredge.runtime.palette import BLUE, PLOT_COLORS, VERMILION
 
 SUFFIXES = (".png", ".svg")
 RIGHT, CONFIDENT = BLUE, VERMILION
-COLUMN_IN, HEIGHT_IN, DPI = 6.0, 10.0, 120
+COLUMN_IN, HEIGHT_IN, DPI = 6.0, 14.0, 110
 
 
 def check_plot_path(path: Path) -> None:
@@ -36,10 +37,11 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
     Figure = require("matplotlib.figure", "bench").Figure
     columns = len(evaluation.engines)
     figure = Figure((COLUMN_IN * columns, HEIGHT_IN), layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False, height_ratios=(3, 2))
-    for (above, below), engine in zip(axes.T, evaluation.engines):
-        draw_confusion(above, engine, evaluation)
-        draw_reliability(below, engine)
+    grid = figure.add_gridspec(3, columns, height_ratios=(3, 2, 2))
+    for column, engine in enumerate(evaluation.engines):
+        draw_confusion(figure.add_subplot(grid[0, column]), engine, evaluation)
+        draw_reliability(figure.add_subplot(grid[1, column]), engine)
+    draw_coverage(figure.add_subplot(grid[2, :]), evaluation.engines)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
@@ -76,3 +78,22 @@ def draw_reliability(axis: Any, engine: EngineScores) -> None:
     error = engine.scores.expected_calibration_error
     axis.set_title(f"expected calibration error {error.value:.1%} "
                    f"[{error.low:.1%}, {error.high:.1%}]")
+
+
+def draw_coverage(axis: Any, engines: Sequence[EngineScores]) -> None:
+    """Draw the risk-coverage curves of all networks, and their points with intervals."""
+    for k, engine in enumerate(engines):
+        color = PLOT_COLORS[k % len(PLOT_COLORS)]
+        selective = engine.selective
+        axis.plot(*zip(*selective.curve), color=color,
+                  label=f"{engine.engine}, area {selective.area.value:.1%} "
+                        f"[{selective.area.low:.1%}, {selective.area.high:.1%}]")
+        for point in selective.points:
+            place = point.coverage + 0.004 * k  # side by side, so that intervals stay readable
+            axis.vlines(place, 1 - point.accuracy.high, 1 - point.accuracy.low, color=color)
+            axis.plot(place, 1 - point.accuracy.value, "o", color=color, markersize=4)
+    axis.set(xlim=(0, 1.02), xlabel="coverage: share of faces that get a label",
+             ylabel="risk: share of wrong labels")
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="upper left")
+    axis.set_title("risk-coverage curve; points with 95 % intervals")

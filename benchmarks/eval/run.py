@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from feredge.benchmarks.eval.datasets import DATASETS
 from feredge.benchmarks.eval.evaluation import Evaluation, evaluate_engines
 from feredge.benchmarks.eval.labeled import LabeledPictures, pictures_in_folders, pictures_of_csv
 from feredge.benchmarks.eval.options import STDOUT, EvalOptions
@@ -38,9 +39,12 @@ def evaluate(options: EvalOptions) -> Evaluation:
     with ExitStack() as stack:
         engines = {name: stack.enter_context(open_engine(path))
                    for name, path in name_engines(options.engines).items()}
-        detector = (stack.enter_context(open_detector(options.detector)) if options.detect
+        detector = (stack.enter_context(open_detector(options.detector)) if is_scenes(options)
                     else None)
         evaluation = evaluate_engines(data, engines, detector, options.group_by)
+    if options.dataset:
+        evaluation = replace(evaluation, dataset=options.dataset,
+                             published=DATASETS[options.dataset].published)
     if options.json != STDOUT:
         write_results(options.json, asdict(evaluation))
     if options.plot:
@@ -56,9 +60,8 @@ def check_options(options: EvalOptions) -> None:
     """
     for package in ("sklearn", "tqdm", *(["matplotlib"] if options.plot else [])):
         require(package, "bench")
-    if not options.data and not options.csv:
-        raise SourceError("no pictures: pass --data DIR with one folder per class, or --csv FILE")
-    if options.detector.path and not options.detect:
+    check_data(options)
+    if options.detector.path and not is_scenes(options):
         raise SourceError("--detector detects faces in scenes: pass --detect with it, or neither")
     for path in (options.json, options.plot):
         if path and path != STDOUT:
@@ -67,9 +70,33 @@ def check_options(options: EvalOptions) -> None:
         check_plot_path(options.plot)
 
 
+def check_data(options: EvalOptions) -> None:
+    """Check that the options name pictures, in one way only.
+
+    Raises:
+        SourceError: they name none, or two kinds.
+    """
+    if bool(options.dataset) != bool(options.root):
+        raise SourceError("--dataset and --root belong together: the name of a public data set, "
+                          "and its folder")
+    if options.dataset and (options.data or options.csv):
+        raise SourceError("--dataset reads the pictures of --root: leave out --data and --csv")
+    if not (options.dataset or options.data or options.csv):
+        raise SourceError("no pictures: pass --data DIR with one folder per class, or --csv FILE, "
+                          "or --dataset NAME")
+
+
+def is_scenes(options: EvalOptions) -> bool:
+    """Return whether the pictures are scenes, by the options or by the data set."""
+    scenes = options.dataset is not None and DATASETS[options.dataset].is_scenes
+    return options.detect or scenes
+
+
 def read_data(options: EvalOptions) -> LabeledPictures:
     """Return the labeled pictures, with classes renamed as in `labels`."""
-    if options.csv:
+    if options.dataset and options.root:
+        data = DATASETS[options.dataset].read(options.root)
+    elif options.csv:
         data = pictures_of_csv(options.csv, options.data)
     else:
         assert options.data is not None

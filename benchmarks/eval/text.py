@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from feredge.benchmarks.eval.coverage import Part, Selective
 from feredge.benchmarks.eval.evaluation import EngineScores, Evaluation
 from feredge.benchmarks.eval.scores import Comparison, Groups, Interval
 
@@ -27,6 +28,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     for engine in evaluation.engines:
         yield ""
         yield from engine_lines(engine, evaluation.labels)
+    yield from published_lines(evaluation)
 
 
 def data_line(evaluation: Evaluation) -> str:
@@ -51,10 +53,41 @@ def engine_lines(engine: EngineScores, labels: tuple[str, ...]) -> Iterator[str]
     yield f"{HEADER:<{wide}}" + "".join(f"{label[:CELL - 1]:>{CELL}}" for label in labels)
     for label, counts in zip(labels, scores.confusion):
         yield f"{label:<{wide}}" + "".join(f"{count:>{CELL}}" for count in counts)
+    yield from selective_lines(engine.selective)
     if engine.groups:
         yield from group_lines(engine.groups)
     if engine.against_first:
         yield from comparison_lines(engine.against_first)
+
+
+def selective_lines(selective: Selective) -> Iterator[str]:
+    """Yield accuracy at three coverages, and the area under the risk-coverage curve."""
+    for point in selective.points:
+        yield (f"labels for the most confident {point.coverage:.0%} (confidence from "
+               f"{point.min_confidence:.2f}): accuracy {percent(point.accuracy)}")
+    yield f"area under the risk-coverage curve: {percent(selective.area)}"
+    middle = selective.points[len(selective.points) // 2]
+    for parts in (middle.classes, middle.groups):
+        if parts:
+            yield f"at {middle.coverage:.0%} coverage: " + "; ".join(
+                part_text(name or "(not given)", part) for name, part in parts.items())
+
+
+def part_text(name: str, part: Part) -> str:
+    """Return how many faces of a class or group get a label, and how many of these are right."""
+    right = "-" if not part.labeled else f"{part.right / part.labeled:.0%}"
+    return f"{name} {part.labeled / part.faces:.0%} labeled, {right} right"
+
+
+def published_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the published accuracies beside the measured ones."""
+    if evaluation.dataset:
+        yield ""
+        yield f"accuracy on {evaluation.dataset}, published and measured:"
+        for name, accuracy in evaluation.published.items():
+            yield f"  {name} (published): {accuracy:.2%}"
+        for engine in evaluation.engines:
+            yield f"  {engine.engine}: {percent(engine.scores.accuracy)}"
 
 
 def group_lines(groups: Groups) -> Iterator[str]:
