@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -47,13 +48,13 @@ def configure_ray() -> None:
 
 
 def configure_ffmpeg() -> None:
-    """Let FFmpeg open streams side by side, and look at 3 frames before it hands any out, not 20.
+    """Let FFmpeg open streams concurrently, and analyze 3 frames before the first one, not 20.
 
-    Without the first, OpenCV (which knows it from 4.8 on) opens one stream after the other, and a
-    camera that is gone holds up the others for its whole time-out; FFmpeg itself is safe since its
-    version 4. The second tells a stream's rate: at 25 frames a second a camera opens in 0.5 s so,
-    instead of in 1.2. Files' rates stay right; at 0 an MPEG transport stream's would come out
-    doubled. TCP is what OpenCV sets by itself.
+    Without the first setting OpenCV (4.8 and later) opens one stream after the other, and a camera
+    that is gone delays the others by its whole time-out; FFmpeg itself is thread-safe since
+    version 4. The frames analyzed determine a stream's rate: at 25 frames/s a camera opens in
+    0.5 s instead of 1.2 s. The rates of files stay correct; with 0 frames that of an MPEG transport
+    stream would be doubled. TCP is OpenCV's own default.
     """
     os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fpsprobesize;3")
@@ -62,3 +63,8 @@ def configure_ffmpeg() -> None:
 def broker_password() -> str | None:
     """Return the message broker's password, which a command line would show to every process."""
     return os.environ.get("FEREDGE_MQTT_PASSWORD")
+
+
+def child_environment() -> dict[str, str]:
+    """Return the variables of a Python process that finds the same modules as this one."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -41,9 +41,10 @@ def arguments() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = new_parser(PROGRAM, __doc__)
     parser.add_argument("--engine", required=True, metavar="PATH", help="what fer-export wrote")
-    parser.add_argument("--source", dest="sources", action="append", default=[], metavar="WHERE",
-                        help="a picture, folder, video, URL, csi:N, or gst: and a pipeline; given "
-                        "several times, videos and live sources side by side")
+    parser.add_argument("--source", dest="sources", action="extend", nargs="+", default=[],
+                        metavar="WHERE",
+                        help="pictures, a folder, video, URL, csi:N, gst:PIPELINE, a pattern, or - "
+                        "for standard input; several videos and live sources run concurrently")
     parser.add_argument("--camera", dest="sources", action="append", type=int, metavar="N",
                         help="a USB or built-in camera; also several times")
     SourceOptions.add_arguments(parser)

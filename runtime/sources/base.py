@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from feredge.runtime.closeable import Closeable
-from feredge.runtime.command import seconds
+from feredge.runtime.command import positive, seconds
 from feredge.runtime.results import Frame
 
 if TYPE_CHECKING:
@@ -132,9 +132,11 @@ class SourceOptions:
     Attributes:
         retry_s: how long a lost live source is tried again, 0: not at all. None: for ever, but not
             before its first frame, so that a wrong name is an error at once.
+        max_pixels: larger JPEGs are decoded at a reduced size, other pictures are refused.
     """
 
     retry_s: float | None = None
+    max_pixels: int = 200_000_000
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,11 +144,15 @@ class SourceOptions:
         parser.add_argument("--retry", type=seconds, metavar="SECONDS",
                             help="try a lost live source again for this time, 0: not at all "
                             "(default: for ever after its first frame)")
+        parser.add_argument("--max-pixels", type=positive, metavar="N",
+                            default=SourceOptions.max_pixels,
+                            help="larger JPEGs are decoded at a reduced size, other pictures are "
+                            "refused (default: 200 million)")
 
     @staticmethod
     def from_arguments(options: argparse.Namespace) -> SourceOptions:
         """Return the options that were given on the command line."""
-        return SourceOptions(options.retry)
+        return SourceOptions(options.retry, options.max_pixels)
 
 
 def frames_of(source: Source) -> Iterator[Frame]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+import os
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from feredge.runtime.sources.capture import call_in_thread
 from feredge.runtime.sources.gstreamer import CSI, GSTREAMER, open_gstreamer
 from feredge.runtime.sources.multi import MultiSource, check_names
 from feredge.runtime.sources.names import mask_passwords
+from feredge.runtime.sources.paths import is_picture_path, open_path
 from feredge.runtime.sources.pictures import Pictures
+from feredge.runtime.sources.pipe import STDIN, open_stdin
 from feredge.runtime.sources.url import open_url
-from feredge.runtime.sources.video import open_video
-from feredge.runtime.suffixes import PICTURES
 
 
 def open_one(where: str | int, options: SourceOptions) -> Source:
@@ -28,31 +30,55 @@ def open_one(where: str | int, options: SourceOptions) -> Source:
         return open_gstreamer(where, options.retry_s)
     if "://" in where:
         return open_url(where, options.retry_s)
-    return open_path(Path(where))
-
-
-def open_path(path: Path) -> Source:
-    """Open a picture, a folder of pictures or a video file.
-
-    Raises:
-        SourceError: it is missing, empty, or neither a picture nor a video.
-    """
-    if not path.exists():
-        raise SourceError(f"source {path} does not exist")
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        return Pictures(path)
-    return open_video(path)
+    if where == STDIN:
+        return open_stdin(options)
+    return open_path(Path(where), options)
 
 
 def open_all(wheres: Sequence[str | int], options: SourceOptions) -> Source:
     """Open one or several sources; see `feredge.runtime.sources.open_sources`."""
     if not wheres:
         raise UsageError("no source was given: pass --source or --camera")
-    if len(wheres) == 1:
-        return open_one(wheres[0], options)
-    check_names([mask_passwords(str(where)) for where in wheres])
+    names = [name for where in wheres for name in expand(where)]
+    if len(names) == 1:
+        return open_one(names[0], options)
+    check_names([mask_passwords(str(name)) for name in names])
+    paths = [Path(str(name)) for name in names if is_path(name)]
+    if len(paths) == len(names) and all(map(is_picture_path, paths)):
+        return Pictures(paths, options.max_pixels)
+    return open_concurrently(names, options)
+
+
+def expand(where: str | int) -> Iterator[str | int]:
+    """Yield the files that match a pattern, sorted, or else the argument itself.
+
+    Raises:
+        SourceError: no file matches.
+    """
+    if not is_path(where) or os.path.lexists(where) or not glob.has_magic(str(where)):
+        yield where
+        return
+    matches = sorted(glob.glob(str(where), recursive=True))
+    if not matches:
+        raise SourceError(f"source {where}: no file matches")
+    yield from matches
+
+
+def is_path(where: str | int) -> bool:
+    """Return whether an argument names something in the file system."""
+    return (isinstance(where, str) and "://" not in where and where != STDIN
+            and not where.startswith((GSTREAMER, CSI)))
+
+
+def open_concurrently(names: Sequence[str | int], options: SourceOptions) -> MultiSource:
+    """Open videos, streams and cameras, each in a thread of its own.
+
+    Raises:
+        UsageError: one is a picture.
+        SourceError: one cannot be opened.
+    """
     configure_ffmpeg()  # before there are threads that read the environment
-    opening = [call_in_thread(partial(open_one, where, options)) for where in wheres]
+    opening = [call_in_thread(partial(open_one, name, options)) for name in names]
     failed = [error for future in opening if (error := future.exception()) is not None]
     sources = [future.result() for future in opening if future.exception() is None]
     try:

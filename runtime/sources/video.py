@@ -12,6 +12,7 @@ from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Frame
 from feredge.runtime.sources.base import SingleSource
 from feredge.runtime.sources.capture import read_rate
+from feredge.runtime.sources.names import native_path
 
 
 class Video(SingleSource):
@@ -62,16 +63,27 @@ class Video(SingleSource):
         self.capture.release()
 
 
-def open_video(path: Path) -> Video:
+def open_video(path: Path, max_pixels: int) -> Video:
     """Open a video file.
 
+    Args:
+        path: a regular file that is not empty.
+        max_pixels: the limit for one frame.
+
     Raises:
-        SourceError: it is empty, or cannot be read.
+        SourceError: it cannot be read, or its frames are too large.
     """
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path} is empty")
-    capture = cv2.VideoCapture(str(path))
+    with native_path(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        if not capture.isOpened():  # this cv2 may have another backend
+            capture = cv2.VideoCapture(name)
     if not capture.isOpened():
         raise SourceError(f"{path} is neither a picture nor a video that OpenCV can read; "
                           "if it should be one, it may be truncated")
+    width, height = (int(capture.get(side)) for side in
+                     (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > max_pixels:
+        capture.release()
+        raise SourceError(f"{path} has frames of {width}x{height} pixels, more than the limit of "
+                          f"{max_pixels:,} (--max-pixels)")
     return Video(str(path), capture)

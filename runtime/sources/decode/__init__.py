@@ -1,0 +1,1 @@
+"""Reading picture files: headers are checked before a native decoder sees the content."""
