@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feredge.runtime.errors import CalibrationError
-from feredge.runtime.results import Array
-
-if TYPE_CHECKING:
-    import onnx_ir as ir  # reading ranges needs none: a device that builds a plan has not got it
 
 FORMAT = 1
 
@@ -105,44 +101,3 @@ class Ranges:
         if ranges.format != FORMAT:
             raise CalibrationError(f"ranges of format {ranges.format}, expected {FORMAT}")
         return ranges
-
-
-def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Value]:
-    """Return every tensor that the TensorRT or the CPU graph needs a range for, by its key."""
-    from feredge.calibration.graphs.placement import (
-        cpu_values,
-        range_key,
-        source_of,
-        tensorrt_values,
-    )
-
-    wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
-    return {range_key(value, graph): value for value in dict.fromkeys(wanted)}
-
-
-def measured_ranges(
-    model: ir.Model, convs: Sequence[ir.Node], batches: Iterable[Array]
-) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:
-    """Run faces through the FP32 graph and find each tensor's range by every method.
-
-    Args:
-        model: FP32, from `onnx_from_torch`; left as it was.
-        convs: its convolutions that will run in INT8.
-        batches: `(n, 3, side, side)` float32 crops.
-
-    Returns:
-        The ranges per key and method, and the number of faces.
-
-    Raises:
-        CalibrationError: an activation is not finite.
-    """
-    from feredge.calibration.measure.activations import Activations
-    from feredge.calibration.measure.methods import bounds
-
-    activations = Activations(model, convs)
-    histograms = activations.histograms()
-    faces = 0
-    for crops in batches:
-        activations.add(crops, histograms)
-        faces += len(crops)
-    return {key: bounds(histogram) for key, histogram in histograms.items()}, faces

@@ -18,7 +18,7 @@ from feredge.export.fp16 import check_fits_half, check_half_answers, half_graph
 from feredge.export.int8.gate import GateError, limits_of
 from feredge.export.int8.write import bundled_ranges, face_folder, write_int8
 from feredge.export.models.registry import Network, network_named
-from feredge.export.network.build import weighted
+from feredge.export.network.build import load_network
 from feredge.export.network.checkpoint import Checkpoint
 from feredge.export.network.parity import parity_crops, with_parity
 from feredge.export.network.to_onnx import onnx_from_torch, save
@@ -157,7 +157,7 @@ def plan_builder(plan: PlanOptions) -> TensorRT | None:
 def prepare(network: Network, options: ExportOptions, steps: Steps) -> Prepared:
     """Build the network with its weights and export it to ONNX."""
     with steps.step("read the checkpoint"):
-        module, checkpoint, labels, side = weighted(network, options)
+        module, checkpoint, labels, side = load_network(network, options)
         spec = spec_of(network, module, checkpoint, labels, side, options)
     with steps.step("export to ONNX"):
         model = onnx_from_torch(module, spec.input.side)

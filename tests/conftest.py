@@ -80,6 +80,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def measured_ranges():
+    """Return a function that measures ranges by every method on all faces, none held out."""
+    from feredge.calibration.measure.activations import Activations
+    from feredge.calibration.measure.methods import bounds
+
+    def measure(model, convs, batches):
+        activations = Activations(model, convs)
+        histograms = activations.histograms()
+        for crops in batches:
+            activations.add(crops, histograms)
+        values = {key: bounds(histogram) for key, histogram in histograms.items()}
+        return values, sum(map(len, batches))
+
+    return measure
+
+
 @pytest.fixture
 def write_clip(tmp_path: Path) -> Callable[..., Path]:
     """Write frames to a video file."""

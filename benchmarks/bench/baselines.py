@@ -63,7 +63,7 @@ def torch_module(subject: Subject) -> Any:
     require("torch", "export")
     from feredge.export.job import ExportOptions
     from feredge.export.models.registry import network_named
-    from feredge.export.network.build import built, checkpoint_of
+    from feredge.export.network.build import build_module, checkpoint_of
 
     spec = subject.engine.spec
     network = network_named(spec.model)
@@ -73,7 +73,7 @@ def torch_module(subject: Subject) -> Any:
         raise CheckpointError(f"{subject.path} was not exported from "
                               f"{path or 'the bundled checkpoint'}; pass the checkpoint of its "
                               "export with --checkpoint")
-    return built(network, checkpoint, len(spec.labels), spec.input.side)
+    return build_module(network, checkpoint, len(spec.labels), spec.input.side)
 
 
 def torch_infer(module: Any) -> Callable[[Array], Array]:

@@ -20,13 +20,11 @@ from feredge.benchmarks.eval.scores import (
     score,
     score_groups,
 )
+from feredge.calibration.face_reader import FaceReader
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SourceError, require
-from feredge.runtime.preprocess.geometry import whole_picture
-from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array
-from feredge.runtime.sources.pictures import read_picture
 from feredge.runtime.spec import ModelSpec
 
 BATCH = 32
@@ -87,18 +85,18 @@ def evaluate_engines(
     places = data.truth(labels)
     groups = None if group_by is None else np.array(data.column(group_by))
     known = np.flatnonzero(places >= 0)
-    reader = FaceReader(detector)
+    reader = FaceReader(detector, max_faces=1)
     files = [data.files[row] for row in known]
     predictions = classify_pictures(list(engines.values()), files, reader)
     rows = known[predictions.rows]
     if not len(rows):
-        reason = reader.broken[0] if reader.broken else "no face is detected in any"
+        reason = next(iter(reader.broken.values()), "no face is detected in any")
         raise SourceError(f"{len(known)} pictures, none of which can be scored: {reason}")
     return Evaluation(
         data.root.resolve().name, len(data.files), len(rows), detector is not None, labels,
         dict(Counter(data.classes[row] for row in np.flatnonzero(places < 0))),
         [label for place, label in enumerate(labels) if place not in places[rows]],
-        reader.broken, [data.name(file) for file in reader.without_face],
+        list(reader.broken.values()), [data.name(file) for file in reader.without_face],
         score_engines(list(engines), predictions, places[rows], labels,
                       [data.name(data.files[row]) for row in rows],
                       None if groups is None else groups[rows]),
@@ -142,32 +140,10 @@ def common_labels(engines: Mapping[str, Engine]) -> tuple[str, ...]:
     return labels
 
 
-class FaceReader:
-    """Crops one face from each picture; `broken` and `without_face` list the other pictures.
-
-    Without a detector a picture is a face crop, taken whole; with a detector its best face counts.
-    """
-
-    def __init__(self, detector: Detector | None = None) -> None:
-        self.detector = detector
-        self.broken: list[str] = []
-        self.without_face: list[Path] = []
-
-    def crops(self, file: Path, specs: Sequence[ModelSpec]) -> list[Array] | None:
-        """Return the face for each network, `(1, 3, side, side)` float32; None without one."""
-        try:
-            picture = read_picture(file)
-        except SourceError as error:
-            self.broken.append(str(error))
-            return None
-        if self.detector is None:
-            box, whole = whole_picture(picture.shape)
-            return [crop_faces(picture, box, spec.input, whole) for spec in specs]
-        best = self.detector.detect(picture).within(picture.shape).boxes_xyxy[:1]
-        if not len(best):
-            self.without_face.append(file)
-            return None
-        return [crop_faces(picture, best, spec.input, spec.crop) for spec in specs]
+def crops_of(reader: FaceReader, file: Path, specs: Sequence[ModelSpec]) -> list[Array] | None:
+    """Return the face of a picture for each network, `(1, 3, side, side)` float32; None without."""
+    found = reader.read(file)
+    return None if found is None else [found.crops(spec.input, spec.crop) for spec in specs]
 
 
 @dataclass(frozen=True)
@@ -193,7 +169,7 @@ def classify_pictures(
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
             found = {start + place: crops for place, file in enumerate(batch)
-                     if (crops := reader.crops(file, specs)) is not None}
+                     if (crops := crops_of(reader, file, specs)) is not None}
             rows += found
             for place, faces in enumerate(zip(*found.values())):
                 batch_crops = np.concatenate(faces)

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from feredge.calibration.class_folders import class_folder, class_ids
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Array
 from feredge.runtime.sources.pictures import find_pictures
 
-# Names in data sets for the labels of the networks here.
-SYNONYMS = {
-    "happy": "happiness", "joy": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-    "angry": "anger", "mad": "anger",
-    "disgusted": "disgust",
-    "fearful": "fear", "afraid": "fear", "scared": "fear",
-    "contemptuous": "contempt",
-    "neutrality": "neutral", "natural": "neutral",
-}
 PICTURE_COLUMNS = ("image", "file", "filename", "path", "picture")
 LABEL_COLUMNS = ("label", "emotion", "expression", "class")
 
@@ -61,8 +48,7 @@ class LabeledPictures:
         Raises:
             SourceError: no class of the data is among the labels.
         """
-        places = {canonical_name(label): place for place, label in enumerate(labels)}
-        truth = np.array([places.get(canonical_name(name), -1) for name in self.classes], np.int64)
+        truth = class_ids(self.classes, labels)
         if (truth < 0).all():
             found = ", ".join(sorted(set(self.classes), key=sort_key))
             raise SourceError(f"none of the data's classes {found} is among the network's "
@@ -90,12 +76,6 @@ def sort_key(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdecimal() else (sys.maxsize, name)
 
 
-def canonical_name(name: str) -> str:
-    """Return the name of a class in lower case, without a leading number, synonyms replaced."""
-    bare = re.sub(r"^\d+[ _.-]+", "", name.strip().lower())
-    return SYNONYMS.get(bare, bare)
-
-
 def pictures_in_folders(folder: Path) -> LabeledPictures:
     """Return the pictures in the folders of a folder; each of these folders is a class.
 
@@ -108,7 +88,7 @@ def pictures_in_folders(folder: Path) -> LabeledPictures:
     if not files:
         raise SourceError(f"--data {folder} holds no folders with pictures: expected one folder "
                           "per class, or --csv FILE with the columns image and label")
-    classes = tuple(file.relative_to(folder).parts[0] for file in files)
+    classes = tuple(class_folder(file, folder) for file in files)
     return LabeledPictures(folder, tuple(files), classes)
 
 

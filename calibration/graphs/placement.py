@@ -139,3 +139,9 @@ def range_key(value: ir.Value, graph: ir.Graph) -> str:
     node = value.producer()
     assert node is not None, f"{value.name} is neither computed nor read by a convolution"
     return f"{node.name}:output"
+
+
+def keyed_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> dict[str, ir.Value]:
+    """Return every tensor that the TensorRT or the CPU graph needs a range for, by its key."""
+    wanted = [*tensorrt_values(graph, convs), *map(source_of, cpu_values(graph, convs))]
+    return {range_key(value, graph): value for value in dict.fromkeys(wanted)}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from feredge.calibration.graphs.placement import keyed_values
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.measure.histograms import Histogram
-from feredge.calibration.ranges import keyed_values
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME
@@ -63,4 +63,4 @@ def check_finite(key: str, histogram: Histogram) -> None:
     """
     if math.isnan(histogram.low):
         raise CalibrationError(f"{key} is not finite on these faces: the checkpoint is damaged, "
-                               "or its normalisation is another one")
+                               "or its normalization does not fit")

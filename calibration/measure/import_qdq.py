@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from feredge.calibration.graphs.placement import SHARES_SCALE, quantized_convs, source_of
-from feredge.calibration.ranges import keyed_values
+from feredge.calibration.graphs.placement import (
+    SHARES_SCALE,
+    keyed_values,
+    quantized_convs,
+    source_of,
+)
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 

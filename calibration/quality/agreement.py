@@ -88,9 +88,9 @@ def check_finite(name: str, probabilities: Array) -> None:
     """
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if broken:
-        raise CalibrationError(f"{name} answers with probabilities that are not finite on {broken} "
-                               f"of {len(probabilities)} faces: the checkpoint is damaged, or its "
-                               "normalisation is another one")
+        raise CalibrationError(f"{name} predictions are not finite on {broken} of "
+                               f"{len(probabilities)} faces: the checkpoint is damaged, or its "
+                               "normalization does not fit")
 
 
 def agreement(expected: Array, got: Array) -> Agreement:

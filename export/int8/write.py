@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from feredge.calibration.face_folder import FaceFolder
-from feredge.calibration.graphs.placement import quantized_convs
+from feredge.calibration.graphs.placement import keyed_values, quantized_convs
 from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.measure.ranges_cache import cache_path, load_ranges, store_ranges
@@ -28,7 +28,7 @@ from feredge.calibration.quality.agreement import (
 from feredge.calibration.quality.gate import Limits
 from feredge.calibration.quality.plots import save_sensitivity_plot
 from feredge.calibration.quality.sensitivity import sensitivity_text
-from feredge.calibration.ranges import Ranges, keyed_values
+from feredge.calibration.ranges import Ranges
 from feredge.export.fp16 import check_half_answers, half_graph
 from feredge.export.int8.gate import (
     LEAST_INT8_SHARE,

@@ -1,27 +1,31 @@
-"""Read checkpoints of every kind without running what a pickle asks for."""
+"""Read checkpoints of every kind; nothing of a file is executed, imported or unpacked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import safetensors
-import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
+from feredge.export.network.archives import read_legacy, read_zip
+from feredge.export.network.foreign import foreign_kind
+from feredge.export.network.pickle_values import PickleError
+from feredge.export.network.state import (
+    STATE_KEYS,
+    describe_content,
+    find_state,
+    plain_names,
+    tensors_of,
+)
 from feredge.runtime.errors import CheckpointError
 
-STATE_KEYS = ("state_dict", "model_state_dict", "model")
-PARALLEL_PREFIX = "module."  # what DataParallel puts before every name
+MOST_FILE_BYTES = 1 << 30
+MOST_HEADER_BYTES = 4 << 20  # of a safetensors file: about 40,000 tensors
 
 
 @dataclass(frozen=True)
@@ -34,171 +38,81 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a safetensors file, a plain state dict, or a training script's `.pth.tar`.
+    """Read a safetensors file, or what `torch.save` wrote since torch 0.1.11.
+
+    The file holds a state dict, a dict with one, or a whole module. It is read once; the hash is
+    of the bytes that are used.
 
     Raises:
-        CheckpointError: missing, damaged, or without a state dict.
+        CheckpointError: missing, damaged, of another kind, or without a state dict.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    content = read_content(Path(path))
     digest = hashlib.sha256(content).hexdigest()
     try:
-        if is_safetensors(content):
-            state = state_of(load(content), path)
-            return Checkpoint(state, digest, safetensors_metadata(content))
-        document = torch.load(path, map_location="cpu", weights_only=False, pickle_module=INERT)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError,
-            ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        if content[8:9] == b"{":
+            return safetensors_checkpoint(content, digest, path)
+        return Checkpoint(pickled_state(content, path), digest)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can break its reader in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"checkpoint {path} is damaged or no checkpoint: {reason}") from error
-    return Checkpoint(state_of(document, path), digest)
+        raise CheckpointError(f"checkpoint {path} is damaged or no checkpoint: "
+                              f"{reason or type(error).__name__}") from error
 
 
-def is_safetensors(content: bytes) -> bool:
-    """Tell a safetensors file by its header: a length, then JSON."""
-    return content[8:9] == b"{"
+def read_content(path: Path) -> bytes:
+    """Read a regular file of a plausible size.
+
+    Raises:
+        CheckpointError: it is missing, no regular file, or too large.
+    """
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise CheckpointError(f"checkpoint {path} cannot be read: it is no regular file")
+        if facts.st_size > MOST_FILE_BYTES:
+            raise CheckpointError(f"checkpoint {path} has {facts.st_size / 1e9:.1f} GB, more than "
+                                  "any network here: save its state dict without the optimizer")
+        with path.open("rb") as file:
+            return file.read(MOST_FILE_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"checkpoint {path} cannot be read: {reason}") from error
 
 
-def safetensors_metadata(content: bytes) -> dict[str, str]:
-    """Return the text metadata of a safetensors file."""
+def safetensors_checkpoint(content: bytes, digest: str, path: str | Path) -> Checkpoint:
+    """Return the tensors and the text metadata of a safetensors file.
+
+    Raises:
+        CheckpointError: it holds no tensors.
+    """
     length = int.from_bytes(content[:8], "little")
+    if length > MOST_HEADER_BYTES:
+        raise PickleError(f"its header has {length:,} bytes, more than {MOST_HEADER_BYTES:,}")
+    tensors = load(content)
+    if not tensors:
+        raise CheckpointError(f"checkpoint {path} holds no state dict: it has no tensors")
     metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return metadata
+    state = {plain: tensors[name] for name, plain in plain_names(tensors).items()}
+    return Checkpoint(state, digest, metadata)
 
 
-def state_of(document: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what a checkpoint holds, and strip DataParallel's prefix.
+def pickled_state(content: bytes, path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of what `torch.save` wrote.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: it holds no state dict; names what it holds.
+        PickleError: it is damaged, or something else.
     """
-    if isinstance(document, dict):
-        nested = (document[key] for key in STATE_KEYS if isinstance(document.get(key), dict))
-        document = next(nested, document)
-    if not isinstance(document, dict) or not document or not all(
-        isinstance(value, Tensor) for value in document.values()
-    ):
+    if kind := foreign_kind(content):
+        raise PickleError(f"it is {kind}")
+    document = (read_zip if content[:2] == b"PK" else read_legacy)(content)
+    state = find_state(document.value)
+    if state is None:
         raise CheckpointError(f"checkpoint {path} holds no state dict: expected tensors by name, "
-                              f"or a dict with one under {', '.join(STATE_KEYS)}")
-    return {str(name).removeprefix(PARALLEL_PREFIX): value for name, value in document.items()}
-
-
-class Inert:
-    """Stands in for every class of a pickle but a tensor's: takes anything, does nothing."""
-
-    def __new__(cls, *args: object, **keywords: object) -> Inert:
-        """Accept whatever a constructor was called with."""
-        return super().__new__(cls)
-
-    def __init__(self, *args: object, **keywords: object) -> None:
-        """Ignore it."""
-
-    def __setstate__(self, state: object) -> None:
-        """Ignore it."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """Ignore it."""
-
-    def append(self, value: object) -> None:
-        """Ignore it."""
-
-    def extend(self, values: object) -> None:
-        """Ignore it."""
-
-
-TENSOR_MACHINERY: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch", "Size"): torch.Size,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-}
-
-
-class InertUnpickler(pickle.Unpickler):
-    """Resolves the tensor machinery by name and nothing else.
-
-    The authors' files hold an object of a class of their script, which `weights_only=True` refuses
-    and which need not exist here; a hostile file may name anything at all.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the tensor machinery's own function, or a placeholder."""
-        if module == "torch" and name.endswith("Storage"):
-            return getattr(torch, name, Inert)
-        return TENSOR_MACHINERY.get((module, name), Inert)
-
-
-INERT = ModuleType("inert_pickle")  # torch.load wants a module with these names
-INERT.Unpickler = InertUnpickler  # type: ignore[attr-defined]
-INERT.load = lambda file, **keywords: InertUnpickler(file, **keywords).load()  # type: ignore[attr-defined]
-
-
-def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a checkpoint's tensors into a network, in float32.
-
-    Raises:
-        CheckpointError: keys are missing, unexpected, or of another shape; names the first few.
-    """
-    own = module.state_dict()
-    wrong = differences(own, state)
-    if wrong:
-        raise CheckpointError(f"the checkpoint does not fit the network of {len(own)} tensors: "
-                              f"{wrong}")
-    module.load_state_dict(in_float32(state))
-
-
-def load_backbone(
-    module: nn.Module, state: Mapping[str, Tensor], patterns: Sequence[str]
-) -> None:
-    """Copy the backbone of a checkpoint of any task into a network, which keeps its own heads.
-
-    Args:
-        module: the network.
-        state: a checkpoint's tensors.
-        patterns: of the backbone's names, as `trunk.*`.
-
-    Raises:
-        CheckpointError: the backbone is missing or another one; names the first few tensors.
-    """
-    if not patterns:
-        raise CheckpointError("the network does not tell its backbone: name its tensors in "
-                              "@network(..., backbone=(...))")
-    own, given = (backbone_of(tensors, patterns) for tensors in (module.state_dict(), state))
-    wrong = differences(own, given)
-    if wrong:
-        raise CheckpointError(f"the checkpoint's backbone does not fit the network's, {len(own)} "
-                              f"tensors called {', '.join(patterns)}: {wrong}")
-    module.load_state_dict(in_float32(given), strict=False)
-
-
-def backbone_of(state: Mapping[str, Tensor], patterns: Sequence[str]) -> dict[str, Tensor]:
-    """Return the tensors whose names fit a pattern."""
-    return {name: tensor for name, tensor in state.items()
-            if any(fnmatch(name, pattern) for pattern in patterns)}
-
-
-def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Say how a checkpoint's tensors differ from a network's; nothing if they fit."""
-    shapes = {
-        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own.keys() & given.keys() if given[name].shape != own[name].shape
-    }
-    found = {
-        "missing": sorted(own.keys() - given.keys()),
-        "unexpected": sorted(given.keys() - own.keys()),
-        "of another shape": sorted(shapes),
-    }
-    return "; ".join(f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if names[3:] else ''}"
-                     for what, names in found.items() if names)
-
-
-def in_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with every floating-point one in float32."""
-    return {name: value.float() if value.is_floating_point() else value
-            for name, value in state.items()}
+                              f"or a dict with one under {', '.join(STATE_KEYS)}; "
+                              f"{describe_content(document.value)}")
+    return tensors_of(state, document)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
-from feredge.benchmarks.eval.evaluation import FaceReader
+from feredge.benchmarks.eval.evaluation import crops_of
 from feredge.benchmarks.experiments.tables.quality import accuracy as accuracy_table
 from feredge.benchmarks.fer_eval import main
+from feredge.calibration.face_reader import FaceReader
 from feredge.runtime import Faces, open_engine
 from feredge.runtime.sources.pictures import find_pictures
 from feredge.runtime.spec import METADATA_KEY, ModelSpec
@@ -215,9 +216,9 @@ def test_a_best_face_outside_its_picture_does_not_end_the_run(few_faces, exporte
         beyond = Faces.detected(np.array([[60, 0, 70, 9], [5, 5, 40, 40]]), np.zeros((2, 5, 2)),
                                 np.array([0.9, 0.8]))
         nowhere = SimpleNamespace(detect=lambda picture: beyond[:1])
-        reader, blind = (FaceReader(finder) for finder in
+        reader, blind = (FaceReader(finder, max_faces=1) for finder in
                          (SimpleNamespace(detect=lambda picture: beyond), nowhere))
         file = find_pictures(few_faces)[0]
-        (crops,) = reader.crops(file, [engine.spec])
+        (crops,) = crops_of(reader, file, [engine.spec])
         assert crops.shape == (1, 3, 96, 96) and not reader.without_face
-        assert blind.crops(file, [engine.spec]) is None and blind.without_face == [file]
+        assert crops_of(blind, file, [engine.spec]) is None and blind.without_face == [file]

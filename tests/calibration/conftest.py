@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from feredge.calibration.graphs.placement import quantized_convs
-from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.ranges import Ranges
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,6 @@ def lossy():
 
 
 @pytest.fixture(scope="module")
-def lossy_ranges(lossy, crops):
+def lossy_ranges(lossy, crops, measured_ranges):
     values, faces = measured_ranges(lossy, quantized_convs(lossy.graph), [crops])
     return Ranges("", faces, "", {}, values)

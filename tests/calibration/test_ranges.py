@@ -11,7 +11,7 @@ from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.measure.methods import METHODS
-from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.ranges import Ranges
 from feredge.runtime import open_detector
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.preprocess.geometry import whole_picture
@@ -61,7 +61,7 @@ def test_faces_are_found_in_scenes(photos, detector_path, tmp_path):
 def test_broken_pictures_are_left_out_with_one_warning_each(some_faces):
     (some_faces / "broken.png").write_bytes(b"broken")
     faces = FaceFolder(some_faces, InputSpec(32), CropSpec())
-    with pytest.warns(UserWarning, match=r"left out: .*broken\.png") as warned:
+    with pytest.warns(UserWarning, match=r"skipped: .*broken\.png") as warned:
         first = sum(map(len, faces.batches()))
         second = sum(map(len, faces.batches()))
     assert first == second == len(faces.files) - 1
@@ -79,11 +79,11 @@ def test_folders_without_faces_are_refused(tmp_path):
 
 def test_few_faces_are_warned_about(tmp_path, astronaut):
     cv2.imwrite(str(tmp_path / "a.png"), astronaut)
-    with pytest.warns(UserWarning, match=r"1 pictures .* from 500 faces"):
+    with pytest.warns(UserWarning, match=r"1 pictures .* 500 or more"):
         FaceFolder(tmp_path, InputSpec(32), CropSpec())
 
 
-def test_measured_ranges_are_the_extremes_of_the_activations(fp32):
+def test_measured_ranges_are_the_extremes_of_the_activations(fp32, measured_ranges):
     rng = np.random.default_rng(0)
     batches = [rng.random((n, 3, 96, 96), np.float32) for n in (4, 3)]
     convs = quantized_convs(fp32.graph, KEEP_FLOAT)
@@ -101,7 +101,7 @@ def test_measured_ranges_are_the_extremes_of_the_activations(fp32):
     assert low == 0 and high == pytest.approx(float(stem.max()), rel=1e-5)
 
 
-def test_activations_that_are_not_finite_are_refused(fp32):
+def test_activations_that_are_not_finite_are_refused(fp32, measured_ranges):
     damaged = fp32.clone()
     weight = damaged.graph.initializers["layer1.0.conv1.weight"]
     array = weight.const_value.numpy().copy()
@@ -153,14 +153,14 @@ def test_ranges_of_another_crop_or_input_are_refused_by_name(field, said):
         measured.check_belongs("ab" * 32, **{field: other[field]})
 
 
-@pytest.mark.filterwarnings("ignore:.*dependable")
+@pytest.mark.filterwarnings("ignore:.*recommended")
 def test_a_face_has_the_class_of_its_folder(tmp_path, astronaut):
     for folder in ("0_neutral", "happiness", "others", "7_happiness"):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "a.png"), astronaut)
     (tmp_path / "happiness" / "broken.png").write_bytes(b"broken")
     faces = FaceFolder(tmp_path, InputSpec(32), CropSpec())
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="skipped: "):
         ((crops, classes),) = faces.labeled_batches(("neutral", "happiness"))
     assert [file.parent.name for file in faces.files] == [
         "0_neutral", "7_happiness", "happiness", "happiness", "others"]
@@ -178,7 +178,7 @@ def test_batches_and_classes_go_in_step(faces_48px):
     assert (classes == faces.classes_of(labels)).all() and set(classes) == {-1, 0, 1}
 
 
-def test_constant_pictures_give_ranges_that_int8_can_run(fp32):
+def test_constant_pictures_give_ranges_that_int8_can_run(fp32, measured_ranges):
     convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, _ = measured_ranges(fp32, convs, [np.zeros((3, 3, 96, 96), np.float32)])
     assert values["conv1:input"] == dict.fromkeys(METHODS, (0.0, 0.0))

@@ -26,7 +26,6 @@ import numpy as np
 
 from feredge.benchmarks.eval.labeled import (
     LabeledPictures,
-    canonical_name,
     pictures_in_folders,
     pictures_of_csv,
 )
@@ -40,6 +39,7 @@ from feredge.benchmarks.experiments.peers.packages import (
     install,
     installed_mb,
 )
+from feredge.calibration.class_folders import canonical_name
 from feredge.runtime.detect.weights import detector_path
 
 STARTS = 3

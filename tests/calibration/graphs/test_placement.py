@@ -4,13 +4,13 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.graphs.placement import (
+    keyed_values,
     quantized_convs,
     range_key,
     shortcuts,
     source_of,
     tensorrt_values,
 )
-from feredge.calibration.ranges import keyed_values
 from feredge.export.models.manet import manet  # noqa: F401
 from feredge.export.models.registry import NETWORKS
 

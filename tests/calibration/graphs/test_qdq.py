@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from feredge.calibration.graphs.placement import quantized_convs, weight_of
+from feredge.calibration.graphs.placement import keyed_values, quantized_convs, weight_of
 from feredge.calibration.graphs.qdq import channel_scales, cpu_graph, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import (
@@ -19,7 +19,7 @@ from feredge.calibration.quality.agreement import (
     int8_share,
     tensorrt_int8_convs,
 )
-from feredge.calibration.ranges import Ranges, keyed_values, measured_ranges
+from feredge.calibration.ranges import Ranges
 from feredge.export.network.to_onnx import onnx_from_torch
 from feredge.runtime.errors import CalibrationError
 
@@ -222,7 +222,7 @@ def test_the_fp32_graph_is_left_as_it_was(fp32, ranges, exported):
     assert ir.to_proto(fp32).graph.node == before.graph.node
 
 
-def test_two_convolutions_may_share_a_weight():
+def test_two_convolutions_may_share_a_weight(measured_ranges):
     class Tied(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -15,7 +15,7 @@ from feredge.calibration.measure.sweep import (
     method_quality,
     within_noise,
 )
-from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.ranges import Ranges
 from feredge.runtime.spec import CropSpec, InputSpec
 
 KEEP_FLOAT = ("*.cbam.*",)
@@ -52,7 +52,9 @@ def test_large_sets_hold_out_about_256(fp32, batches):
     assert len(few.crops) == 3
 
 
-def test_the_final_ranges_are_those_of_all_faces(measured, batches, fp32):
+def test_the_final_ranges_are_those_of_all_faces(
+    measured, batches, fp32, measured_ranges
+):
     convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, count = measured_ranges(fp32, convs, [crops for crops, _ in batches])
     found = measured.bounds()

@@ -5,14 +5,14 @@ from importlib.util import find_spec
 import onnx_ir as ir
 import pytest
 
-from feredge.calibration.graphs.placement import quantized_convs, source_of
+from feredge.calibration.graphs.placement import keyed_values, quantized_convs, source_of
 from feredge.calibration.measure.tensorrt_cache import (
     cache_header,
     cache_text,
     read_cache,
     tensor_extremes,
 )
-from feredge.calibration.ranges import Ranges, keyed_values
+from feredge.calibration.ranges import Ranges
 from feredge.runtime.errors import CalibrationError
 
 

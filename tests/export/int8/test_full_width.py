@@ -13,7 +13,7 @@ from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import agreements, conv_macs
-from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.ranges import Ranges
 from feredge.export.models.manet import manet
 from feredge.export.models.registry import NETWORKS
 from feredge.export.network.to_onnx import onnx_from_torch
@@ -32,7 +32,7 @@ def faces(faces_48px):
     return np.concatenate(list(folder.batches()))
 
 
-def test_int8_at_full_width_keeps_to_its_regression_figures(faces):
+def test_int8_at_full_width_keeps_to_its_regression_figures(faces, measured_ranges):
     model = onnx_from_torch(manet(golden_state(), 7, SIDE), SIDE)
     keep_float = NETWORKS["manet"].keep_float
     convs = quantized_convs(model.graph, keep_float)

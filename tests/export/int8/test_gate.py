@@ -11,7 +11,7 @@ from feredge.export.models.manet import MaNet
 from feredge.runtime.sources.pictures import find_pictures
 
 LABELS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
-pytestmark = pytest.mark.filterwarnings("ignore:.*recommended", "ignore:.*dependable")
+pytestmark = pytest.mark.filterwarnings("ignore:.*recommended")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from feredge.export.steps import Steps
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.sources.pictures import find_pictures
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*dependable")
+pytestmark = pytest.mark.filterwarnings("ignore:.*recommended")
 
 
 @pytest.fixture(scope="module")

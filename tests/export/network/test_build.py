@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 from feredge.export.job import ExportOptions
 from feredge.export.models.dsan import BACKBONE, Dsan
 from feredge.export.models.registry import network_named
-from feredge.export.network.build import weighted
-from feredge.export.network.checkpoint import load_backbone
+from feredge.export.network.build import load_network
+from feredge.export.network.loading import load_backbone
 from feredge.runtime.errors import CheckpointError, ExportError
 
 
@@ -20,8 +20,8 @@ def checkpoint(path, classes=7, backbone="resnet18", seed=0, metadata=None, **ch
     return str(path)
 
 
-def built(**options):
-    return weighted(network_named("dsan-resnet18"), ExportOptions("dsan-resnet18", **options))
+def load(**options):
+    return load_network(network_named("dsan-resnet18"), ExportOptions("dsan-resnet18", **options))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_random_weights_are_the_same_every_time_and_leave_torchs_generator_alone
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first, second = (built(random_weights=True, side=32) for _ in range(2))
+    first, second = (load(random_weights=True, side=32) for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     assert first[1].sha256 == second[1].sha256 and len(first[1].sha256) == 64
     state = second[0].state_dict()
@@ -42,22 +42,22 @@ def test_random_weights_are_the_same_every_time_and_leave_torchs_generator_alone
 
 
 def test_random_weights_answer_for_the_labels_and_side_that_were_asked_for():
-    module, _, labels, side = built(random_weights=True, side=32, labels=("a", "b", "c"))
+    module, _, labels, side = load(random_weights=True, side=32, labels=("a", "b", "c"))
     assert module(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     assert (labels, side) == (("a", "b", "c"), 32)
 
 
 def test_a_checkpoints_heads_tell_the_side(tmp_path):
     path = checkpoint(tmp_path / "plain.safetensors")
-    assert built(checkpoint=path)[3] == 32
+    assert load(checkpoint=path)[3] == 32
     with pytest.raises(ExportError, match="side 64: this checkpoint's heads are made for 32 px"):
-        built(checkpoint=path, side=64)
+        load(checkpoint=path, side=64)
 
 
 def test_a_stage_one_checkpoint_names_its_other_classes(tmp_path):
     path = checkpoint(tmp_path / "gender.safetensors", classes=2)
     with pytest.raises(CheckpointError) as caught:
-        built(checkpoint=path)
+        load(checkpoint=path)
     assert "2 classes, but there are 7 labels: neutral," in str(caught.value)
     assert "it may lend its backbone: pass it with --backbone-from" in str(caught.value)
 
@@ -66,13 +66,13 @@ def test_a_stage_one_checkpoint_of_several_tasks_names_the_heads_that_differ(tmp
     other = {"heads.0.weight": torch.zeros(2, 256), "heads.0.bias": torch.zeros(2)}
     with pytest.raises(CheckpointError, match=r"2 of another shape: heads.0.bias is \(2,\), "
                                               r"expected \(7,\), heads.0.weight is \(2, 256\)"):
-        built(checkpoint=checkpoint(tmp_path / "tasks.safetensors", **other))
+        load(checkpoint=checkpoint(tmp_path / "tasks.safetensors", **other))
 
 
 def test_a_stage_one_checkpoint_with_heads_of_other_names_is_told_by_its_backbone(tmp_path):
     other = {"fused_head.weight": None, "race_head.weight": torch.zeros(5, 1024)}
     with pytest.raises(CheckpointError) as caught:
-        built(checkpoint=checkpoint(tmp_path / "race.safetensors", **other))
+        load(checkpoint=checkpoint(tmp_path / "race.safetensors", **other))
     assert "not a dsan-resnet18 checkpoint: it has no tensor 'fused_head.weight'" in str(
         caught.value)
     assert "--backbone-from" in str(caught.value)
@@ -80,8 +80,8 @@ def test_a_stage_one_checkpoint_with_heads_of_other_names_is_told_by_its_backbon
 
 def test_the_backbone_of_another_task_is_taken_and_nothing_else(trained, tmp_path):
     donor = checkpoint(tmp_path / "age.safetensors", classes=9, seed=1)
-    plain, plain_weights, *_ = built(checkpoint=trained)
-    module, weights, *_ = built(checkpoint=trained, backbone_from=donor)
+    plain, plain_weights, *_ = load(checkpoint=trained)
+    module, weights, *_ = load(checkpoint=trained, backbone_from=donor)
     torch.manual_seed(1)
     lent = Dsan("resnet18", 9, 32, width=0.25).state_dict()
     own = plain.state_dict()
@@ -99,7 +99,7 @@ def test_the_backbone_of_another_task_is_taken_and_nothing_else(trained, tmp_pat
 def test_a_backbone_that_does_not_fit_is_named(trained, tmp_path, changes, said):
     donor = checkpoint(tmp_path / "donor.safetensors", **changes)
     with pytest.raises(CheckpointError) as caught:
-        built(checkpoint=trained, backbone_from=donor)
+        load(checkpoint=trained, backbone_from=donor)
     assert said in str(caught.value)
 
 
@@ -118,4 +118,4 @@ def test_a_backbone_is_loaded_for_the_second_stage_of_training(tmp_path):
 def test_an_empty_checkpoint_is_not_random_weights(tmp_path):
     save_file({}, tmp_path / "empty.safetensors")
     with pytest.raises(CheckpointError, match="holds no state dict"):
-        built(checkpoint=str(tmp_path / "empty.safetensors"))
+        load(checkpoint=str(tmp_path / "empty.safetensors"))

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from feredge.export.models.manet import MaNet
-from feredge.export.network.checkpoint import load_checkpoint, load_into
+from feredge.export.network.checkpoint import load_checkpoint
+from feredge.export.network.loading import load_into
 from feredge.runtime.errors import CheckpointError
 
 
@@ -129,11 +130,14 @@ def test_damaged_files_are_refused_with_one_line(tmp_path, network):
         load_checkpoint(tmp_path / "missing.pth")
 
 
-def test_a_file_without_a_state_dict_is_refused(tmp_path, network):
-    for name, document in (("a", {"epoch": 3}), ("b", [1, 2]), ("c", {}), ("d", network)):
+def test_a_file_without_a_state_dict_is_refused_with_the_keys_that_it_holds(tmp_path):
+    documents = {"a": {"epoch": 3}, "b": [1, 2], "c": {}, "d": {"epoch": 3, "a\n": 1}}
+    for name, document in documents.items():
         torch.save(document, tmp_path / name)
-        with pytest.raises(CheckpointError, match="holds no state dict"):
+        with pytest.raises(CheckpointError, match="holds no state dict") as caught:
             load_checkpoint(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert "the keys found are epoch, a\\n" in str(caught.value)
 
 
 def test_keys_that_do_not_fit_are_named(network):

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
-from feredge.calibration.ranges import Ranges, measured_ranges
+from feredge.calibration.ranges import Ranges
 from feredge.export.fp16 import half_graph
 from feredge.export.models.manet import MaNet
 from feredge.export.models.registry import NETWORKS
@@ -142,7 +142,9 @@ def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half
     assert len(plan.content) > (101e6 if half else 202e6), "it holds all 50.6 million weights"
 
 
-def test_the_full_width_network_builds_in_int8_at_224_px(rtx, tmp_path, full_width):
+def test_the_full_width_network_builds_in_int8_at_224_px(
+    rtx, tmp_path, full_width, measured_ranges
+):
     keep_float = NETWORKS["manet"].keep_float
     convs = quantized_convs(full_width.graph, keep_float)
     faces = np.random.default_rng(0).random((2, 3, 224, 224), np.float32)
