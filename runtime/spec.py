@@ -76,7 +76,7 @@ class TargetSpec:
 
     `kind` is onnx, tensorrt or tensorrt-rtx; `cpu` and `weight_bits` belong to INT8 graphs for
     CPUs, the rest to plans: the TensorRT `version`, the GPUs (as `8.7`), the smallest, usual and
-    largest batch, what the builder was told, and the SHA-256 of the ONNX file.
+    largest batch, what the builder was told, the SHA-256 of the ONNX file, and the DLA core.
     """
 
     kind: str = "onnx"
@@ -87,6 +87,7 @@ class TargetSpec:
     profile: tuple[int, ...] | None = None
     flags: tuple[str, ...] = ()
     onnx_sha256: str | None = None
+    dla_core: int | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -17,8 +17,8 @@ class Candidate:
     """A network that is ready to run.
 
     `infer` takes `(n, 3, side, side)` float32 crops and returns `(n, classes)` probabilities;
-    `recorded` is the agreement that its export measured on real faces. `split`, for a GPU only,
-    returns the milliseconds of every part of an inference.
+    `recorded` is the agreement that its export measured on real faces. `split` is an
+    engine's `profile`.
     """
 
     name: str
@@ -32,7 +32,7 @@ def candidate_of(path: Path, engine: Engine) -> Candidate:
     """Return an engine as it is timed."""
     spec = engine.spec
     return Candidate(path.name, spec.precision, engine.infer, spec.quality.get("agreement"),
-                     getattr(engine, "infer_split_ms", None))
+                     engine.profile)
 
 
 def check_comparable(

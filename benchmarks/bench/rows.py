@@ -61,7 +61,7 @@ def statistics_row(name: str, batch: int, seconds: Sequence[float]) -> dict[str,
 
 def split_ms(candidate: Candidate, crops: Array) -> dict[str, float] | None:
     """Return the median of every part of an inference on a GPU, ms; None on a CPU."""
-    if candidate.split is None:
+    if candidate.split is None or not candidate.split(crops):
         return None
     parts = [candidate.split(crops) for _ in range(SPLITS)]
     return {name: float(np.median([part[name] for part in parts])) for name in parts[0]}

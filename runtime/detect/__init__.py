@@ -36,6 +36,5 @@ def open_detector(
         return YuNetDetector(path, options.size_px, options.min_score, threads)
     from feredge.runtime.detect.tensorrt import PlanDetector
 
-    gpu, replay = getattr(beside, "gpu", None), getattr(beside, "replay", None)
-    return PlanDetector(path, options.size_px, options.min_score, gpu,
-                        replay is None or replay.enabled)
+    frames = None if beside is None else beside.frames
+    return PlanDetector(path, options.size_px, options.min_score, frames)

@@ -52,9 +52,10 @@ class OnnxEngine(Engine):
         machine.warn_if_unfit(self.spec, path)
 
     def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
-        from feredge.runtime.preprocess.opencv import crop_faces
+        from feredge.runtime.preprocess.opencv import bgr_of, crop_faces
 
-        crops = [crop_faces(*part, self.spec.input, self.spec.crop) for part in parts]
+        crops = [crop_faces(bgr_of(frame), boxes_xyxy, self.spec.input, self.spec.crop)
+                 for frame, boxes_xyxy in parts]
         return self._infer(np.concatenate(crops) if len(crops) > 1 else crops[0])
 
     def _infer(self, crops: Array) -> Array:

@@ -62,17 +62,29 @@ def scaled_frame(shape: tuple[int, ...], inner_px: tuple[int, int]) -> tuple[Arr
 
     Args:
         shape: of the frame, height first.
-        inner_px: width and height that the frame shrinks or grows to.
+        inner_px: width and height that the frame is scaled to.
 
     Returns:
-        `(1, 2, 3)` float64 and `(1,)` int64, as `crop_matrices` has them.
+        `(1, 2, 3)` float64 and `(1,)` int64, as `crop_matrices` returns them.
     """
     step = np.array([shape[1] / inner_px[0], shape[0] / inner_px[1]])
     matrix = np.zeros((1, 2, 3))
     matrix[0, :, :2] = np.diag(step)
-    # Plain interpolation down to a half, as the CPU's detector has it.
-    samples = np.ceil(step.max() - 1e-6) if step.max() > 2 else 1
-    return matrix, np.array([min(samples, MAX_SAMPLES)], np.int64)
+    return matrix, np.array([min(scaled_samples(step), MAX_SAMPLES)], np.int64)
+
+
+def scaled_samples(step: Array) -> int:
+    """Return the samples per pixel and axis for steps along x and y, in px of the frame.
+
+    Plain interpolation down to a half, as on the CPU. Each sample of an even step lies where four
+    pixels meet and is their mean, so that half as many samples an axis give the exact area mean.
+    """
+    largest = float(step.max())
+    if largest <= 2:
+        return 1
+    if step[0] == step[1] and largest % 2 == 0:
+        return int(largest) // 2
+    return int(np.ceil(largest - 1e-6))
 
 
 def whole_picture(shape: tuple[int, ...]) -> tuple[Array, CropSpec]:

@@ -13,7 +13,7 @@ MOST_VALUES = 6_000_000  # 2 Mpx: a larger face is averaged over so much that ro
 
 
 def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: CropSpec) -> Array:
-    """Cut one square crop per face box and normalise it for the network.
+    """Cut one square crop per face box and normalize it for the network.
 
     The same levels as the reference but where a sum falls between two of them, and one off there
     (OpenCV 5; OpenCV 4 rounds weights: up to 8).
@@ -43,6 +43,17 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
             if bias:
                 plane -= bias
     return crops
+
+
+def bgr_of(frame: Array) -> Array:
+    """Return a frame as `(h, w, 3)` BGR; BGRx and NV12 are converted.
+
+    Args:
+        frame: uint8, in a shape that `layout_of` accepts.
+    """
+    if frame.ndim == 2:
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12), np.uint8)
+    return frame[..., :3]
 
 
 def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from feredge.runtime.gpu.colour import Colour
+from feredge.runtime.gpu.color import Color
 from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
 from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec, InputSpec
@@ -62,9 +62,9 @@ def warped(
 
 def warped_nv12(
     luma: Array, chroma: Array, matrix: Array, samples: int, size: int | tuple[int, int],
-    colour: Colour, black: bool = False,
+    color: Color, black: bool = False,
 ) -> Array:
-    """Return the pixels of an NV12 frame: Y and UV are sampled apart, then become colours.
+    """Return the pixels of an NV12 frame: Y and UV are sampled apart, then become colors.
 
     Args:
         luma: `(h, w)` uint8.
@@ -72,7 +72,7 @@ def warped_nv12(
         matrix: as in `warped`.
         samples: as in `warped`.
         size: as in `warped`.
-        colour: what Y, U and V mean.
+        color: what Y, U and V mean.
         black: a sample outside the frame is black, instead of the frame's border.
 
     Returns:
@@ -80,15 +80,15 @@ def warped_nv12(
     """
     x, y = sample_positions(matrix, samples, size)
     # Counted from black, so that what is outside is 0 in both.
-    planes = bilinear(luma - colour.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
+    planes = bilinear(luma - color.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
     if black:
         for values in planes:
             values[outside(luma, x, y)] = 0
-    grey, uv = (means(values, samples) for values in planes)
+    gray, uv = (means(values, samples) for values in planes)
     u, v = uv[..., 0], uv[..., 1]
-    green = colour.u_to_green * u + colour.v_to_green * v
-    tints = np.stack([colour.v_to_red * v, green, colour.u_to_blue * u], axis=-1)
-    return np.clip(colour.luma * grey[..., None] + tints, 0, 255)
+    green = color.u_to_green * u + color.v_to_green * v
+    tints = np.stack([color.v_to_red * v, green, color.u_to_blue * u], axis=-1)
+    return np.clip(color.luma * gray[..., None] + tints, 0, 255)
 
 
 def sample_positions(

@@ -1,17 +1,23 @@
 // An emulation of the CUDA driver on the CPU: the slice that PyCUDA and a graph's capture need.
 //
-// Device memory is host memory, streams run at once in the calling thread, and a module is a shared
-// object of kernels that g++ compiled (cuda_host.hpp). Whatever is not here returns
-// CUDA_ERROR_NOT_SUPPORTED. Nothing can be learnt from its timings, nor about races.
+// Device memory is host memory, and a module is a shared object of kernels that g++ compiled
+// (cuda_host.hpp). Work that is enqueued on a stream runs late: when the stream is synchronized, in
+// the thread that waits. With a seed, other moments and other streams' work are mixed in, in orders
+// that CUDA allows. What a GPU would leave undefined is counted as a violation: memory freed while
+// work is queued, copies whose memory is gone when they run. Calls that a capture forbids fail.
+// Whatever is not here returns CUDA_ERROR_NOT_SUPPORTED. Its timings mean nothing.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -25,11 +31,18 @@ using Clock = std::chrono::steady_clock;
 using Blocks = std::map<uintptr_t, size_t>;  // start to bytes
 
 struct Stream {
-  bool capturing = false;
+  bool capturing = false, blocking = true;
   std::vector<Work> nodes;
+  std::deque<Work> queue;
+  std::recursive_mutex running;  // held while its work runs, by the one thread that waits
 };
 struct Graph { std::vector<Work> nodes; };
-struct Event { Clock::time_point time; };
+struct Event {
+  Clock::time_point time;
+  Stream* stream = nullptr;
+  int pending = 0;
+};
+enum Count { KERNELS, HOST_FUNCTIONS, UPLOADS, UPLOAD_BYTES, DOWNLOADS, DOWNLOAD_BYTES, GRAPHS, COUNTS };
 struct Module { void* library; int file; };
 struct Function { Launch launch; };
 
@@ -39,10 +52,26 @@ constexpr int COMPUTE_MAJOR = 8, COMPUTE_MINOR = 7;
 std::recursive_mutex lock;
 Blocks device_blocks, host_blocks;
 Stream default_stream;
-int capturing_streams = 0, primary_context, integrated = 1;
+std::vector<Stream*> streams;
+int blocking_captures = 0, primary_context, integrated = 1, retained = 0;
+uint64_t seed = 0;
+size_t fails_at = 0;  // from which allocation on they fail, counted down to 1
+std::atomic<size_t> counts[COUNTS];
+std::vector<std::string> violations;
 thread_local std::vector<CUcontext> contexts;
+thread_local int captures = 0;  // by this thread: capture mode is thread-local
 
 Stream& stream_of(CUstream s) { return s ? *reinterpret_cast<Stream*>(s) : default_stream; }
+
+void violate(const std::string& what) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  violations.push_back(what);
+}
+
+unsigned chance(unsigned below) {
+  seed = seed * 6364136223846793005u + 1442695040888963407u;
+  return unsigned(seed >> 33) % below;
+}
 
 bool holds(const Blocks& blocks, uintptr_t start, size_t bytes) {
   std::lock_guard<std::recursive_mutex> guard(lock);
@@ -52,19 +81,106 @@ bool holds(const Blocks& blocks, uintptr_t start, size_t bytes) {
   return bytes <= size && start - first <= size - bytes;
 }
 
+bool run_one(Stream& stream) {
+  Work work;
+  {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    if (stream.queue.empty()) return false;
+    work = std::move(stream.queue.front());
+    stream.queue.pop_front();
+  }
+  work();  // without the lock: a host function may wait for the interpreter's
+  return true;
+}
+
+// With a seed, some of the work of any stream may have run already.
+void progress() {
+  std::vector<Stream*> all;
+  {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    if (!seed) return;
+    all = streams;
+  }
+  for (Stream* stream : all)
+    for (unsigned turns = chance(3); turns; turns--) {
+      std::unique_lock<std::recursive_mutex> running(stream->running, std::try_to_lock);
+      if (!running || !run_one(*stream)) break;
+    }
+}
+
+void drain(Stream& stream) {
+  progress();
+  std::lock_guard<std::recursive_mutex> running(stream.running);
+  while (run_one(stream)) {}
+}
+
+void drain_blocking() {
+  std::vector<Stream*> all;
+  {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    all = streams;
+  }
+  for (Stream* stream : all)
+    if (stream->blocking) drain(*stream);
+}
+
+size_t queued() {
+  size_t total = 0;
+  for (Stream* stream : streams) total += stream->queue.size();
+  return total;
+}
+
 CUresult submit(CUstream s, Work work) {
-  std::lock_guard<std::recursive_mutex> guard(lock);
   Stream& stream = stream_of(s);
-  if (stream.capturing) stream.nodes.push_back(std::move(work));
-  else work();
+  if (!s) {  // the legacy stream: behind all work of blocking streams, and at once
+    if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (blocking_captures) return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+    drain_blocking();
+    work();
+    return CUDA_SUCCESS;
+  }
+  {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    if (stream.capturing) {
+      stream.nodes.push_back(std::move(work));
+      return CUDA_SUCCESS;
+    }
+    stream.queue.push_back(std::move(work));
+  }
+  progress();
   return CUDA_SUCCESS;
 }
 
+// Ordinary host memory is read when an upload is enqueued, and written before a download returns;
+// pinned memory is read and written when the copy runs.
 CUresult copy(uintptr_t to, bool to_device, uintptr_t from, bool from_device, size_t bytes,
               CUstream s) {
   if (to_device && !holds(device_blocks, to, bytes)) return CUDA_ERROR_INVALID_VALUE;
   if (from_device && !holds(device_blocks, from, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  return submit(s, [=] { std::memmove((void*)to, (void*)from, bytes); });
+  if (!to_device && !from_device) return CUDA_ERROR_INVALID_VALUE;
+  const bool pinned = holds(host_blocks, to_device ? from : to, bytes);
+  const Count kind = to_device ? UPLOADS : DOWNLOADS;
+  const auto run = [=](uintptr_t source) {
+    const bool gone = (to_device && !holds(device_blocks, to, bytes)) ||
+                      (from_device && !holds(device_blocks, from, bytes)) ||
+                      (pinned && !holds(host_blocks, to_device ? from : to, bytes));
+    if (gone) return violate("a copy ran when its memory was freed");
+    counts[kind]++;
+    counts[kind + 1] += bytes;
+    std::memmove((void*)to, (void*)source, bytes);
+  };
+  if (to_device && from_device) return submit(s, [=] { std::memmove((void*)to, (void*)from, bytes); });
+  if (pinned) return submit(s, [=] { run(from); });
+  if (s && stream_of(s).capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (to_device) {
+    const char* start = reinterpret_cast<char*>(from);
+    return submit(s, [=, content = std::vector<char>(start, start + bytes)] {
+      run(uintptr_t(content.data()));
+    });
+  }
+  const CUresult result = submit(s, [=] { run(from); });
+  if (s) drain(stream_of(s));
+  return result;
 }
 
 CUresult fill(CUdeviceptr to, unsigned char value, size_t bytes, CUstream s) {
@@ -74,6 +190,8 @@ CUresult fill(CUdeviceptr to, unsigned char value, size_t bytes, CUstream s) {
 
 void* allocate(Blocks& blocks, size_t bytes, unsigned char content) {
   std::lock_guard<std::recursive_mutex> guard(lock);
+  if (fails_at == 1) return nullptr;
+  if (fails_at) fails_at--;
   void* start = std::aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (!start) return nullptr;
   std::memset(start, content, bytes);  // what nobody wrote must not look like zeros
@@ -83,13 +201,17 @@ void* allocate(Blocks& blocks, size_t bytes, unsigned char content) {
 
 CUresult release(Blocks& blocks, void* start) {
   std::lock_guard<std::recursive_mutex> guard(lock);
+  if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (!blocks.erase(uintptr_t(start))) return CUDA_ERROR_INVALID_VALUE;
+  if (queued()) violate("memory was freed while work was queued");
   std::free(start);
   return CUDA_SUCCESS;
 }
 
-CUresult wait_for(const Stream& stream) {
-  return stream.capturing ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+CUresult wait_for(Stream& stream) {
+  if (stream.capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  drain(stream);
+  return CUDA_SUCCESS;
 }
 
 // An ELF file ends with its section headers, as linkers write it.
@@ -116,9 +238,21 @@ Module open_module(const char* image) {
 }  // namespace
 
 extern "C" {
-// For tests: allocations that nobody has freed.
+// For tests: settings, allocations that nobody has freed, and what was done.
 void emulate_integrated(int shares_memory) { integrated = shares_memory; }
+void emulate_order(uint64_t order) { seed = order; }           // 0: as late as possible
+void emulate_failure(size_t allocation) { fails_at = allocation; }  // 1: from the next one on
 size_t emulated_allocations() { return device_blocks.size() + host_blocks.size(); }
+size_t emulated_stack_depth() { return contexts.size(); }
+size_t emulated_retained() { return retained; }
+size_t emulated_streams() { return streams.size(); }
+size_t emulated_count(int kind) { return counts[kind]; }
+size_t emulated_violations() { return violations.size(); }
+const char* emulated_violation() { return violations.empty() ? "" : violations.back().c_str(); }
+void emulated_reset() {
+  violations.clear();
+  for (auto& count : counts) count = 0;
+}
 
 // Devices and contexts
 
@@ -154,9 +288,13 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   *context = CUcontext(&primary_context);
+  retained++;
   return CUDA_SUCCESS;
 }
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) {  // it pops nothing off the stack
+  retained--;
+  return CUDA_SUCCESS;
+}
 CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams*, unsigned, CUdevice) {
   *context = CUcontext(&primary_context);
   contexts.push_back(*context);
@@ -178,7 +316,9 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 }
 CUresult cuCtxDetach(CUcontext) { return CUDA_SUCCESS; }
 CUresult cuCtxSynchronize() {
-  return capturing_streams ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+  if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  for (Stream* stream : std::vector<Stream*>(streams)) drain(*stream);
+  return CUDA_SUCCESS;
 }
 CUresult cuCtxGetApiVersion(CUcontext, unsigned* version) {
   *version = CUDA_VERSION;
@@ -195,6 +335,7 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
 
 CUresult cuMemAlloc_v2(CUdeviceptr* start, size_t bytes) {
   if (contexts.empty()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (!bytes) return CUDA_ERROR_INVALID_VALUE;
   *start = bytes > TOTAL_BYTES ? 0 : CUdeviceptr(allocate(device_blocks, bytes, 0xCD));
   return *start ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
@@ -205,6 +346,7 @@ CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void** start, size_t bytes, unsigned) {
+  if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   *start = allocate(host_blocks, std::max<size_t>(bytes, 1), 0xCD);
   return *start ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -240,37 +382,79 @@ CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUst
 
 // Streams, events and graphs
 
-CUresult cuStreamCreate(CUstream* s, unsigned) { *s = CUstream(new Stream); return CUDA_SUCCESS; }
-CUresult cuStreamDestroy_v2(CUstream s) { delete reinterpret_cast<Stream*>(s); return CUDA_SUCCESS; }
+CUresult cuStreamCreate(CUstream* s, unsigned flags) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  streams.push_back(new Stream);
+  streams.back()->blocking = !(flags & CU_STREAM_NON_BLOCKING);
+  *s = CUstream(streams.back());
+  return CUDA_SUCCESS;
+}
+CUresult cuStreamDestroy_v2(CUstream s) {
+  Stream* stream = reinterpret_cast<Stream*>(s);
+  drain(*stream);
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  streams.erase(std::find(streams.begin(), streams.end(), stream));
+  delete stream;
+  return CUDA_SUCCESS;
+}
 CUresult cuStreamSynchronize(CUstream s) { return wait_for(stream_of(s)); }
-CUresult cuStreamQuery(CUstream s) { return wait_for(stream_of(s)); }
-CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return CUDA_SUCCESS; }
+CUresult cuStreamQuery(CUstream s) {
+  Stream& stream = stream_of(s);
+  if (stream.capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  progress();
+  return stream.queue.empty() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+CUresult cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
+  Event* event = reinterpret_cast<Event*>(e);
+  return submit(s, [event] { if (event->pending) drain(*event->stream); });
+}
 CUresult cuLaunchHostFunc(CUstream s, CUhostFn function, void* argument) {
-  return submit(s, [=] { function(argument); });
+  return submit(s, [=] {
+    counts[HOST_FUNCTIONS]++;
+    function(argument);
+  });
 }
 CUresult cuEventCreate(CUevent* event, unsigned) {
   *event = CUevent(new Event);
   return CUDA_SUCCESS;
 }
-CUresult cuEventDestroy_v2(CUevent event) {
-  delete reinterpret_cast<Event*>(event);
+CUresult cuEventDestroy_v2(CUevent e) {
+  Event* event = reinterpret_cast<Event*>(e);
+  if (event->pending) violate("an event was destroyed before it was reached");
+  delete event;
   return CUDA_SUCCESS;
 }
-CUresult cuEventRecord(CUevent event, CUstream s) {
-  return submit(s, [=] { reinterpret_cast<Event*>(event)->time = Clock::now(); });
+CUresult cuEventRecord(CUevent e, CUstream s) {
+  Event* event = reinterpret_cast<Event*>(e);
+  event->stream = &stream_of(s);
+  event->pending++;
+  return submit(s, [event] {
+    event->time = Clock::now();
+    event->pending--;
+  });
 }
-CUresult cuEventQuery(CUevent) { return CUDA_SUCCESS; }
-CUresult cuEventSynchronize(CUevent) { return CUDA_SUCCESS; }
+CUresult cuEventQuery(CUevent event) {
+  progress();
+  return reinterpret_cast<Event*>(event)->pending ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+}
+CUresult cuEventSynchronize(CUevent e) {
+  Event* event = reinterpret_cast<Event*>(e);
+  if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (event->pending) drain(*event->stream);
+  return CUDA_SUCCESS;
+}
 CUresult cuEventElapsedTime_v2(float* ms, CUevent from, CUevent to) {
-  const auto elapsed = reinterpret_cast<Event*>(to)->time - reinterpret_cast<Event*>(from)->time;
-  *ms = std::chrono::duration<float, std::milli>(elapsed).count();
+  const Event &first = *reinterpret_cast<Event*>(from), &last = *reinterpret_cast<Event*>(to);
+  if (first.pending || last.pending) return CUDA_ERROR_NOT_READY;
+  *ms = std::chrono::duration<float, std::milli>(last.time - first.time).count();
   return CUDA_SUCCESS;
 }
 CUresult cuStreamBeginCapture_v2(CUstream s, CUstreamCaptureMode) {
   Stream& stream = stream_of(s);
   if (!s || stream.capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   stream.capturing = true;
-  capturing_streams++;
+  captures++;
+  blocking_captures += stream.blocking;
   stream.nodes.clear();
   return CUDA_SUCCESS;
 }
@@ -278,7 +462,8 @@ CUresult cuStreamEndCapture(CUstream s, CUgraph* graph) {
   Stream& stream = stream_of(s);
   if (!stream.capturing) return CUDA_ERROR_ILLEGAL_STATE;
   stream.capturing = false;
-  capturing_streams--;
+  captures--;
+  blocking_captures -= stream.blocking;
   *graph = CUgraph(new Graph{std::move(stream.nodes)});
   return CUDA_SUCCESS;
 }
@@ -293,6 +478,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* ready, CUgraph graph, unsigned
 }
 CUresult cuGraphLaunch(CUgraphExec ready, CUstream s) {
   return submit(s, [nodes = reinterpret_cast<Graph*>(ready)->nodes] {
+    counts[GRAPHS]++;
     for (const Work& node : nodes) node();
   });
 }
@@ -360,6 +546,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   const Launch launch = reinterpret_cast<Function*>(function)->launch;
   return submit(s, [=] {
     const unsigned grid[] = {grid_x, grid_y, grid_z}, block[] = {block_x, block_y, block_z};
+    counts[KERNELS]++;
     launch(arguments.data(), grid, block);
   });
 }

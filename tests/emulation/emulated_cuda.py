@@ -189,7 +189,11 @@ def load() -> ctypes.CDLL:
     folder = emulation()
     driver = ctypes.CDLL(str(folder / "libcuda.so.1"), ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(folder / "libnvrtc.so.13"), ctypes.RTLD_GLOBAL)
-    driver.emulated_allocations.restype = ctypes.c_size_t
+    for name in ("allocations", "stack_depth", "retained", "streams", "count", "violations"):
+        getattr(driver, f"emulated_{name}").restype = ctypes.c_size_t
+    driver.emulated_violation.restype = ctypes.c_char_p
+    driver.emulate_order.argtypes = [ctypes.c_uint64]
+    driver.emulate_failure.argtypes = [ctypes.c_size_t]
     sys.path.insert(0, str(pycuda_site()))
     return driver
 

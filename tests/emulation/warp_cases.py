@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from feredge.runtime.gpu.colour import colour_of
+from feredge.runtime.gpu.color import color_of
+from feredge.runtime.gpu.frame_layout import FORMATS, FrameLayout
 from feredge.runtime.preprocess import cuda, reference
-from feredge.runtime.preprocess.cuda import FORMATS, FrameLayout
+from feredge.runtime.preprocess.face_table import FaceTable, table_bytes
 from feredge.runtime.spec import InputSpec
 
 UNTOUCHED = 0x5A
@@ -32,7 +33,7 @@ class Case:
     chroma: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     capacity: int = 0
     input: InputSpec = PLAIN
-    half: bool = False
+    fp16: bool = False
     black: bool = False
 
     @property
@@ -41,11 +42,12 @@ class Case:
 
     @property
     def dtype(self) -> Any:
-        return np.float16 if self.half else np.float32
+        return np.float16 if self.fp16 else np.float32
 
     def packed(self) -> np.ndarray:
-        packed = np.zeros(cuda.packed_bytes(self.max_faces), np.uint8)
-        cuda.pack_faces(packed, self.matrices, self.samples, self.size, self.layout)
+        packed = np.zeros(table_bytes(1, self.max_faces), np.uint8)
+        table = FaceTable(packed, 1, self.max_faces)
+        table.add_frame(self.matrices, self.samples, self.size, self.layout)
         return packed
 
     def buffers(self) -> list[np.ndarray]:
@@ -78,8 +80,8 @@ class Case:
         if layout.pixels == "nv12":
             chroma = self.chroma[:, : (layout.width + 1) // 2 * 2]
             uv = chroma.reshape(len(chroma), -1, 2)
-            colour = colour_of(layout.colour, layout.full_range)
-            return reference.warped_nv12(rows, uv, matrix, samples, self.size, colour, black)
+            color = color_of(layout.color, layout.full_range)
+            return reference.warped_nv12(rows, uv, matrix, samples, self.size, color, black)
         frame = rows.reshape(layout.height, layout.width, form.bytes_per_pixel)[..., :3]
         warped = reference.warped(frame, matrix, samples, self.size, black)
         return np.broadcast_to(warped, (*self.size, 3))
@@ -88,7 +90,7 @@ class Case:
         """Return what a value may differ by: half a level, float32 positions, half's rounding."""
         side = max(self.layout.width, self.layout.height)
         values = (0.5 / 255 + 1e-5 + 4 * 2**-24 * side) / np.array(self.input.std)[:, None, None]
-        return values + (np.abs(expected) * 2**-11 + 2**-25 if self.half else 0)
+        return values + (np.abs(expected) * 2**-11 + 2**-25 if self.fp16 else 0)
 
     def undecided(self) -> np.ndarray:
         """Tell, `(n, 1, h, w)`, whose samples may fall on either side of a black border."""
@@ -115,7 +117,7 @@ def check(case: Case, crops: np.ndarray) -> None:
     difference = np.abs(values[:count].astype(np.float64) - expected)
     wrong = ~(difference <= case.tolerance(expected)) & ~case.undecided()
     assert not wrong.any(), f"off by {difference[wrong].max():.3g} at {np.argwhere(wrong)[0]}"
-    if not case.half:
+    if not case.fp16:
         mean, std = (np.array(part)[:, None, None] for part in (case.input.mean, case.input.std))
         levels = 255 * (values[:count].astype(np.float64) * std + mean)
         assert np.abs(levels - np.rint(levels)).max(initial=0) < 1e-3, "not in whole levels"
@@ -125,7 +127,7 @@ def run(module: Any, case: Case) -> np.ndarray:
     """Launch through PyCUDA and return all bytes of the output."""
     import pycuda.driver as driver
 
-    kernel = cuda.WarpFaces(module, case.layout, case.input, case.size, case.half, case.black)
+    kernel = cuda.WarpFaces(module, case.layout, case.input, case.size, case.fp16, case.black)
     crops = np.full(case.crops_bytes(), UNTOUCHED, np.uint8)
     frame, chroma, faces, out = (
         driver.to_device(array) if array.size else None
@@ -156,7 +158,7 @@ def recorded(case: Case) -> bytes:
             return Function()
 
     module, nv12 = Module(), case.layout.pixels == "nv12"
-    kernel = cuda.WarpFaces(module, case.layout, case.input, case.size, case.half, case.black)
+    kernel = cuda.WarpFaces(module, case.layout, case.input, case.size, case.fp16, case.black)
     kernel.launch(64, 64, 64, case.max_faces, None, 64 if nv12 else 0)
     ((grid, block, arguments),) = launches
     buffers = case.buffers()
@@ -196,7 +198,7 @@ def turned(centre: tuple[float, float], ratio: float, angle: float, size: tuple[
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Draw a small launch: any format, any border, boxes over any edge, upscaled to downscaled."""
-    meaning = {"colour": draw(st.sampled_from(["bt601", "bt709"])),
+    meaning = {"color": draw(st.sampled_from(["bt601", "bt709"])),
                "full_range": draw(st.booleans())}
     width, height = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     layout, pixels, chroma = frame_of(

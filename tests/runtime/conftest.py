@@ -41,11 +41,15 @@ def cuda_context(emulated_driver: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def warp_module(cuda_context: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The warp kernel, compiled by the code that compiles it on a GPU."""
-    from feredge.runtime.preprocess.cuda import load_module
+    import pycuda.driver as cuda
+
+    from feredge.runtime.gpu.kernel_cache import kernel_cubin
+    from feredge.runtime.preprocess.cuda import SOURCE
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return load_module()
+        return cuda.module_from_buffer(
+            kernel_cubin(SOURCE, (8, 7), cuda.get_driver_version()))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import threading
+import types
 from dataclasses import replace
 
 import cv2
@@ -18,7 +19,7 @@ import pytest
 from feredge.runtime import open_detector, open_engine
 from feredge.runtime.detect import DetectorOptions
 from feredge.runtime.detect.yunet import padded_input
-from feredge.runtime.engines.tensorrt import buckets
+from feredge.runtime.engines.tensorrt import bucket_sizes
 from feredge.runtime.errors import EngineError, SpecError
 from feredge.runtime.fer_run import main
 from feredge.runtime.sources.pictures import find_pictures, read_picture
@@ -26,25 +27,33 @@ from feredge.runtime.spec import DetectorSpec, TargetSpec
 
 import tensorrt_standin  # isort: skip  (on the path once tests/runtime/conftest.py is loaded)
 
-TARGET = TargetSpec("tensorrt", version=tensorrt_standin.__version__,
-                    compute_capabilities=("8.7",), profile=(1, 4, 8))
+RTX = tensorrt_standin.RTX
+VERSION = tensorrt_standin.OLDEST
+TARGET = TargetSpec("tensorrt", version=VERSION, compute_capabilities=("8.7",), profile=(1, 4, 8))
 MEMORY = pytest.mark.parametrize("integrated", [1, 0], ids=["shared memory", "own memory"])
 
 
 @pytest.fixture(autouse=True)
 def tensorrt(cuda_context, monkeypatch, tmp_path_factory):
-    """The stand-in as `tensorrt`, and a kernel cache of its own."""
-    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_standin)
+    """The oldest stand-in as `tensorrt`, and a kernel cache of its own."""
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_standin.standin(VERSION))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    return tensorrt_standin
+    return tensorrt_standin.standin(VERSION)
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(emulated_driver, cuda_context):
-    """Every test must give back all memory, device and pinned, and leave the context stack."""
-    before = emulated_driver.emulated_allocations()
+    """Every test frees memory, contexts and streams, none of it while work is queued."""
+    emulated_driver.emulated_reset()
+
+    def held():
+        return {name: getattr(emulated_driver, f"emulated_{name}")()
+                for name in ("allocations", "stack_depth", "retained", "streams")}
+
+    before = held()
     yield
-    assert emulated_driver.emulated_allocations() == before
+    assert held() == before
+    assert not emulated_driver.emulated_violations(), emulated_driver.emulated_violation()
 
 
 def write_sidecar(path, spec):
@@ -93,8 +102,41 @@ def test_a_plan_answers_as_its_onnx_file(
                     got = engine.classify(frame, boxes)
                     assert got.dtype == np.float32
                     assert np.abs(got - onnx.classify(frame, boxes)).max(initial=0) < 1e-3
-        assert bool(engine.replay.graphs) == cuda_graphs
+        assert bool(engine.runner.replay.graphs) == cuda_graphs
     emulated_driver.emulate_integrated(1)
+
+
+@pytest.fixture(params=tensorrt_standin.API)
+def versioned(request, plan, detector_plan, exported, detector_path, monkeypatch, tmp_path):
+    """The plans of engine and detector for each version, whose stand-in can be imported."""
+    version, kind = request.param, "tensorrt-rtx" if request.param == RTX else "tensorrt"
+    module = tensorrt_standin.standin(version)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    target = replace(TARGET, kind=kind, version=module.__version__)
+    engine_profile = [(batch, 3, 96, 96) for batch in (1, 4, 8)]
+    tensorrt_standin.write_plan(plan, exported / "manet.onnx", engine_profile, version)
+    with open_engine(exported / "manet.onnx") as onnx:
+        write_sidecar(plan, replace(onnx.spec, target=target))
+    detector_profile = [(1, 3, 32, 32), (1, 3, 192, 320), (1, 3, 320, 320)]
+    tensorrt_standin.write_plan(detector_plan, detector_path, detector_profile, version)
+    write_sidecar(detector_plan, DetectorSpec(target, "0" * 64, 320))
+    return plan, detector_plan
+
+
+def test_a_plan_of_each_version_answers_as_its_onnx_file(
+    versioned, exported, detector_path, astronaut
+):
+    plan, detector_plan = versioned
+    with open_engine(exported / "manet.onnx") as onnx, open_detector(detector_path) as finder:
+        boxes = finder.detect(astronaut).boxes_xyxy
+        expected = onnx.classify(astronaut, boxes)
+    with open_engine(plan) as engine, open_detector(detector_plan, beside=engine) as detector:
+        for _ in range(4):
+            faces = detector.detect(astronaut)
+            assert np.abs(faces.boxes_xyxy - boxes).max() < 0.5
+            assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
+        assert bool(engine.runner.replay.graphs) == engine.runner.session.can_capture
 
 
 @MEMORY
@@ -104,9 +146,9 @@ def test_faces_of_several_cameras_are_one_batch(
     emulated_driver.emulate_integrated(integrated)
     frames = [astronaut, np.ascontiguousarray(astronaut[:301, 3:400]), astronaut[::-1].copy()]
     with open_engine(exported / "manet.onnx") as onnx, open_engine(plan) as engine:
-        sizes, finish = [], engine.finish
-        monkeypatch.setattr(engine, "finish", lambda context, bucket: (
-            sizes.append(bucket), finish(context, bucket)))
+        sizes, run = [], engine.runner.run
+        monkeypatch.setattr(engine.runner, "run", lambda frames, shape, size: (
+            sizes.append(shape[0]), run(frames, shape, size)))
         for counts in ((2, 0, 3), (1, 6, 1), (0, 0, 0), (4, 4, 5)):
             boxes = [several_boxes(count, count) * 0.7 for count in counts]
             got = engine.classify_frames(frames, boxes, ["a", "b", "c"])
@@ -127,14 +169,14 @@ def test_where_the_time_goes_lies_between_events(plan):
     """That events stand where trtexec has them; how long anything takes only a GPU can tell."""
     crops = np.random.default_rng(0).random((3, 3, 96, 96), np.float32)
     with open_engine(plan) as engine:
-        parts = engine.infer_split_ms(crops)
+        parts = engine.profile(crops)
     assert parts.keys() == {"h2d", "compute", "d2h", "latency", "enqueue"}
     assert min(parts.values()) >= 0 and parts["compute"] > parts["h2d"] + parts["d2h"]
     total = parts["h2d"] + parts["compute"] + parts["d2h"]
     assert parts["latency"] == pytest.approx(total, abs=1e-3)
 
 
-def test_a_half_precision_input_is_fed_half(exported, tmp_path, astronaut):
+def test_an_fp16_input_gets_fp16(exported, tmp_path, astronaut):
     import onnx
     from onnx import TensorProto, helper
 
@@ -154,7 +196,7 @@ def test_a_half_precision_input_is_fed_half(exported, tmp_path, astronaut):
         write_sidecar(path, replace(onnx_engine.spec, target=TARGET))
         expected = onnx_engine.classify(astronaut, boxes)
         with open_engine(path) as engine:
-            assert engine.half
+            assert engine.runner.input_dtype == np.float16
             assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
             crops = np.random.default_rng(0).random((2, 3, 96, 96), np.float32)
             assert np.abs(engine.infer(crops) - onnx_engine.infer(crops)).max() < 5e-3
@@ -172,7 +214,8 @@ def test_the_detectors_plan_finds_the_same_faces(
         for frame in frames:
             expected, got = onnx.detect(frame), plan.detect(frame)
             canvas, _ = padded_input(frame, 320, None)
-            seen = np.frombuffer(ctypes.string_at(int(plan.canvas), canvas.nbytes), np.float32)
+            content = ctypes.string_at(int(plan.runner.input), canvas.nbytes)
+            seen = np.frombuffer(content, np.float32)
             assert np.abs(seen - canvas.ravel()).max() <= 1, "OpenCV scales in fixed point"
             assert len(got) == len(expected)
             apart_px.append(np.abs(got.boxes_xyxy - expected.boxes_xyxy).max(initial=0))
@@ -182,14 +225,15 @@ def test_the_detectors_plan_finds_the_same_faces(
 
 
 def test_a_frame_goes_up_once_for_detector_and_network(plan, detector_plan, astronaut, monkeypatch):
-    from feredge.runtime.gpu.device import Gpu
+    from feredge.runtime.gpu.frames import FrameStore
     from feredge.runtime.pipeline import classify
 
     uploads = []
-    upload = Gpu.upload
-    monkeypatch.setattr(Gpu, "upload", lambda self, frame: uploads.append(1) or upload(self, frame))
+    upload = FrameStore.upload
+    monkeypatch.setattr(FrameStore, "upload",
+                        lambda self, frame: uploads.append(1) or upload(self, frame))
     with open_engine(plan) as engine, open_detector(detector_plan, beside=engine) as detector:
-        assert detector.gpu is engine.gpu
+        assert detector.runner.frames is engine.frames
         for _ in range(3):
             assert len(classify(astronaut, detector, engine)) == 1
         assert len(uploads) == 3
@@ -201,6 +245,50 @@ def test_a_frame_goes_up_once_for_detector_and_network(plan, detector_plan, astr
         changed[:] = astronaut
         assert np.allclose(engine.classify(changed, boxes), first), "a frame is never stale"
         assert not np.allclose(first, second)
+
+
+def test_fer_run_gives_the_same_labels_with_each_version(
+    versioned, detector_path, exported, photos, tmp_path
+):
+    plan, detector_plan = versioned
+    files = find_pictures(photos)[::40]
+    labels = {}
+    for engine, detector in ((exported / "manet.onnx", detector_path), (plan, detector_plan)):
+        lines = tmp_path / f"{engine.name}.jsonl"
+        folder = tmp_path / "photos"
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            shutil.copy(file, folder)
+        assert main(["--engine", str(engine), "--detector", str(detector), "--source", str(folder),
+                     "--jsonl", str(lines)]) == 0
+        records = [json.loads(line) for line in lines.read_text().splitlines()]
+        labels[engine.suffix] = [[face["label"] for face in record["faces"]] for record in records]
+    assert labels[".plan"] == labels[".onnx"] and sum(map(len, labels[".onnx"])) >= 5
+
+
+@pytest.mark.parametrize("size", [(360, 640), (720, 1280)], ids=["bt601", "bt709"])
+def test_bgrx_and_nv12_frames_are_read_as_they_are(plan, detector_plan, exported, astronaut, size):
+    """A camera's frame goes up unconverted; what the GPU reads is what OpenCV would convert."""
+    frame = np.zeros((*size, 3), np.uint8)
+    frame[: size[0], : size[0]] = cv2.resize(astronaut, (size[0], size[0]))
+    bgrx = np.concatenate([frame, np.full((*size, 1), 77, np.uint8)], axis=2)
+    planes = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
+    height, chroma = size[0], planes[size[0] :].reshape(2, -1)
+    nv12 = planes.copy()
+    nv12[height:] = chroma.T.reshape(nv12[height:].shape)
+    box = np.array([[0.34, 0.13, 0.57, 0.38]]) * size[0]
+    with open_engine(exported / "manet.onnx") as onnx:
+        expected = onnx.classify(frame, box)
+        assert np.abs(onnx.classify(nv12, box) - expected).max() < 0.02
+        assert np.array_equal(onnx.classify(bgrx, box), expected)
+    with open_engine(plan) as engine, open_detector(detector_plan, beside=engine) as detector:
+        boxes = [detector.detect(form).boxes_xyxy for form in (frame, bgrx, nv12) for _ in (1, 2)]
+        assert all(len(found) == len(boxes[0]) == 1 for found in boxes)
+        assert np.abs(np.concatenate(boxes) - boxes[0]).max() < 1
+        for form in (frame, bgrx, nv12):
+            for _ in range(3):
+                off = 0.05 if form is nv12 and size[0] >= 720 else 0.02  # OpenCV writes BT.601
+                assert np.abs(engine.classify(form, box) - expected).max() < off
 
 
 @pytest.mark.parametrize("graphs", ["--cuda-graphs", "--no-cuda-graphs"])
@@ -249,7 +337,7 @@ def test_engines_may_be_used_from_any_thread(plan, exported, astronaut):
 
 def test_a_thousand_engines_leak_nothing(plan, emulated_driver, astronaut, tensorrt, monkeypatch):
     """The stand-in's network is opened once; allocations, streams, contexts and kernels are not."""
-    opened = tensorrt.Runtime(tensorrt.Logger(1)).deserialize_cuda_engine(plan.read_bytes())
+    opened = tensorrt.Runtime(tensorrt.Logger("ERROR")).deserialize_cuda_engine(plan.read_bytes())
     monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", lambda self, content: opened)
     before = emulated_driver.emulated_allocations()
     handles = len(list(__import__("pathlib").Path("/proc/self/fd").iterdir()))
@@ -281,26 +369,29 @@ def test_a_capture_that_fails_is_said_once_and_the_run_goes_on(
         with pytest.warns(UserWarning, match="no CUDA graphs: .*901") as warned:
             for _ in range(6):
                 assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
-        assert len(warned) == 1 and not engine.replay.enabled
+        assert len(warned) == 1 and not engine.runner.replay.enabled
 
 
 def test_rtx_keeps_its_kernels_and_has_graphs_of_its_own(plan, exported, astronaut, monkeypatch,
                                                          tmp_path):
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", tensorrt_standin)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", tensorrt_standin.standin(RTX))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tensorrt_standin.write_plan(plan, exported / "manet.onnx",
-                                [(batch, 3, 96, 96) for batch in (1, 4, 8)], rtx=True)
+                                [(batch, 3, 96, 96) for batch in (1, 4, 8)], RTX)
     with open_engine(exported / "manet.onnx") as onnx:
-        target = replace(TARGET, kind="tensorrt-rtx", onnx_sha256="ab" * 32)
+        target = replace(TARGET, kind="tensorrt-rtx", version=tensorrt_standin.number(RTX),
+                         onnx_sha256="ab" * 32)
         write_sidecar(plan, replace(onnx.spec, target=target))
         boxes = several_boxes(3)
         expected = onnx.classify(astronaut, boxes)
-    kept = tmp_path / "cache" / "feredge" / "kernels" / "tensorrt-rtx-10.3.0-abababababababab.cache"
+    version = tensorrt_standin.number(RTX)
+    kept = (tmp_path / "cache" / "feredge" / "kernels"
+            / f"tensorrt-rtx_{version}_CPU-emulation_sm_87_abababababababab.cache")
     for opened in (1, 2):
         with open_engine(plan) as engine:
             for _ in range(4):
                 assert np.abs(engine.classify(astronaut, boxes) - expected).max() < 1e-3
-            assert not engine.replay.enabled and not engine.replay.graphs
+            assert not engine.runner.replay.enabled and not engine.runner.replay.graphs
         assert kept.read_bytes() == b"kernel " * opened, "what was kept is taken up again"
     kept.unlink()
     kept.mkdir()  # a cache that cannot be written
@@ -326,7 +417,7 @@ def changed_target(plan, **changes):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"version": "8.6.2"}, r"was built with tensorrt 8\.6\.2, here is 10\.3\.0"),
+        ({"version": "10.4.0"}, r"was built with tensorrt 10\.4\.0, here is 10\.3\.0"),
         ({"compute_capabilities": ["8.9"]}, r"built for compute capability 8\.9, this .* has 8\.7"),
         ({"kind": "tensorrt-rtx"}, "needs TensorRT: tensorrt_rtx"),
         ({"kind": "onnx"}, "a plan by its name and for onnx by its sidecar"),
@@ -343,6 +434,36 @@ def test_a_plan_for_something_else_is_refused_with_the_rebuild_command(
     assert "\n" not in str(caught.value)
     if "needs TensorRT" not in said:
         assert f"fer-export --onnx {plan.with_suffix('.int8.qdq.onnx')}" in str(caught.value)
+
+
+def test_a_tensorrt_older_than_jetpack_6_1_is_named(plan, monkeypatch):
+    old = types.ModuleType("tensorrt")
+    old.__version__ = "8.6.2"
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    changed_target(plan, version="8.6.2")
+    with pytest.raises(EngineError, match=r"10\.3 \(JetPack 6\.1\) or later, here is 8\.6"):
+        open_engine(plan)
+
+
+def test_a_dla_plan_is_loaded_for_its_core(plan, monkeypatch):
+    changed_target(plan, dla_core=1, flags=["dla"])
+    with open_engine(plan) as engine:
+        assert engine.runner.session.runtime.DLA_core == 1
+
+
+@pytest.mark.parametrize("allocation", range(1, 6))
+def test_an_open_that_fails_frees_what_it_had(plan, emulated_driver, allocation):
+    """Memory runs out at the n-th allocation; `nothing_leaks` counts what is left."""
+    from pycuda.driver import MemoryError as OutOfMemory
+
+    emulated_driver.emulate_failure(allocation)
+    try:
+        with open_engine(plan) as engine, pytest.raises(OutOfMemory):
+            engine.classify(np.zeros((99, 131, 3), np.uint8), np.array([[5, 3, 80, 90.0]]))
+    except OutOfMemory:
+        pass
+    finally:
+        emulated_driver.emulate_failure(0)
 
 
 def test_the_rebuild_command_names_the_file_that_the_plan_came_from(plan, exported):
@@ -426,12 +547,13 @@ def test_a_plan_of_other_inputs_is_refused(plan, detector_path, detector_plan, e
 
 
 def test_buckets_are_powers_of_two_inside_the_profile():
-    assert buckets(1, 8) == [1, 2, 4, 8] and buckets(1, 6) == [1, 2, 4, 6]
-    assert buckets(4, 4) == [4] and buckets(1, 1) == [1] and buckets(2, 16) == [2, 4, 8, 16]
+    assert bucket_sizes(1, 8) == [1, 2, 4, 8] and bucket_sizes(1, 6) == [1, 2, 4, 6]
+    assert bucket_sizes(4, 4) == [4] and bucket_sizes(1, 1) == [1]
+    assert bucket_sizes(2, 16) == [2, 4, 8, 16]
 
 
 def test_the_stand_in_refuses_what_tensorrt_refuses(plan, tensorrt):
-    runtime = tensorrt.Runtime(tensorrt.Logger(1))
+    runtime = tensorrt.Runtime(tensorrt.Logger("ERROR"))
     content = plan.read_bytes()
     assert runtime.deserialize_cuda_engine(content.replace(b"10.3.0", b"10.4.0", 1)) is None
     engine = runtime.deserialize_cuda_engine(content)

@@ -7,7 +7,8 @@ import pytest
 from feredge.runtime.errors import KernelError, PackageError
 from feredge.runtime.gpu import compilers
 from feredge.runtime.gpu import kernel_cache as compile
-from feredge.runtime.preprocess import cuda
+from feredge.runtime.gpu.device import cuda_driver
+from feredge.runtime.preprocess.cuda import SOURCE
 
 
 class FakeCompiler:
@@ -33,29 +34,28 @@ def fake(monkeypatch, tmp_path):
 
 
 def test_a_kernel_is_compiled_once_and_says_so_once(fake, capsys):
-    first = compile.kernel_cubin((8, 7), 12060)
+    first = compile.kernel_cubin(SOURCE, (8, 7), 12060)
     said = capsys.readouterr().err
     assert "compiling the crop kernel for sm_87 with NVRTC 12.6 ... 0.0 s" in said
-    assert compile.kernel_cubin((8, 7), 12060) == first == b"\x7fELFsm_87"
+    assert compile.kernel_cubin(SOURCE, (8, 7), 12060) == first == b"\x7fELFsm_87"
     assert fake.asked == ["sm_87"] and not capsys.readouterr().err
 
 
 def test_another_gpu_toolkit_or_source_is_compiled_again(fake, monkeypatch, tmp_path):
-    compile.kernel_cubin((8, 7), 12060)
-    compile.kernel_cubin((8, 9), 12060)
+    compile.kernel_cubin(SOURCE, (8, 7), 12060)
+    compile.kernel_cubin(SOURCE, (8, 9), 12060)
     fake.name = "NVRTC 12.8"
-    compile.kernel_cubin((8, 7), 12060)
+    compile.kernel_cubin(SOURCE, (8, 7), 12060)
     (tmp_path / "warp_faces.cu").write_text("other")
-    monkeypatch.setattr(compile, "SOURCE", tmp_path / "warp_faces.cu")
-    compile.kernel_cubin((8, 7), 12060)
+    compile.kernel_cubin(tmp_path / "warp_faces.cu", (8, 7), 12060)
     assert fake.asked == ["sm_87", "sm_89", "sm_87", "sm_87"]
 
 
 def test_a_damaged_cache_file_is_compiled_anew(fake, tmp_path):
-    compile.kernel_cubin((8, 7), 12060)
+    compile.kernel_cubin(SOURCE, (8, 7), 12060)
     (file,) = (tmp_path / "cache/feredge/kernels").iterdir()
     file.write_bytes(b"")
-    compile.kernel_cubin((8, 7), 12060)
+    compile.kernel_cubin(SOURCE, (8, 7), 12060)
     assert len(fake.asked) == 2 and file.read_bytes() == b"\x7fELFsm_87"
 
 
@@ -65,7 +65,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(fake, monkeypatch, 
         (tmp_path / "cache").write_text("")
     else:
         monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    assert compile.kernel_cubin((8, 7), 12060) == b"\x7fELFsm_87"
+    assert compile.kernel_cubin(SOURCE, (8, 7), 12060) == b"\x7fELFsm_87"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] in (
         [], [tmp_path / "cache"])  # nothing half-written is left
 
@@ -73,7 +73,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(fake, monkeypatch, 
 def test_a_compiler_that_fails_leaves_nothing_in_the_cache(fake, tmp_path):
     fake.error = "unknown GPU"
     with pytest.raises(KernelError, match="unknown GPU"):
-        compile.kernel_cubin((8, 7), 12060)
+        compile.kernel_cubin(SOURCE, (8, 7), 12060)
     assert not list(tmp_path.rglob("*.cubin"))
 
 
@@ -99,13 +99,12 @@ def test_without_a_compiler_it_is_said_what_to_install(monkeypatch, there, drive
         compilers.find_compiler(driver)
 
 
-def test_a_package_without_its_source_says_so(fake, monkeypatch, tmp_path):
-    monkeypatch.setattr(compile, "SOURCE", tmp_path / "gone.cu")
+def test_a_package_without_its_source_says_so(fake, tmp_path):
     with pytest.raises(KernelError, match=r"gone\.cu cannot be read .* install feredge again"):
-        compile.kernel_cubin((8, 7), 12060)
+        compile.kernel_cubin(tmp_path / "gone.cu", (8, 7), 12060)
 
 
 def test_without_pycuda_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycuda.driver", None)
     with pytest.raises(PackageError, match=r"pip install 'feredge\[tensorrt\]'"):
-        cuda.load_module()
+        cuda_driver()

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from warp_cases import IMAGENET, UNTOUCHED, Case, cases, check, frame_of, run, turned
 
 from feredge.runtime.detect.yunet import padded_input
+from feredge.runtime.gpu.frame_layout import FORMATS, FrameLayout
 from feredge.runtime.preprocess import cuda, reference
-from feredge.runtime.preprocess.cuda import FORMATS, FrameLayout
+from feredge.runtime.preprocess.face_table import FACE, HEADER
 from feredge.runtime.preprocess.geometry import crop_matrices, scaled_frame
 from feredge.runtime.spec import CropSpec, InputSpec
 
@@ -30,11 +31,11 @@ def test_the_kernel_follows_the_reference(warp_module, case):
 
 
 @every_format
-@pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
-def test_boxes_over_every_edge(warp_module, pixels, half):
+@pytest.mark.parametrize("fp16", [False, True], ids=["fp32", "fp16"])
+def test_boxes_over_every_edge(warp_module, pixels, fp16):
     boxes = [[-5, -7, 9, 8], [20, -3, 40, 12], [-9, 15, 8, 39], [25, 22, 44, 41],
              [-10, -10, 60, 60], [10, 10, 10.3, 10.2], [-200, 3, 5, 30]]
-    case = boxes_case(pixels, 33, 31, boxes, 24, CropSpec(1.2, 0.1), half=half, input=IMAGENET)
+    case = boxes_case(pixels, 33, 31, boxes, 24, CropSpec(1.2, 0.1), fp16=fp16, input=IMAGENET)
     check(case, run(warp_module, case))
 
 
@@ -98,7 +99,7 @@ def test_halves_are_the_floats_rounded_to_nearest(warp_module, std):
     spec = InputSpec(16, std=(std,) * 3, mean=(0.3,) * 3)
     case = boxes_case("bgr", 40, 40, [[3, 3, 37, 35]], 16, input=spec)
     floats = run(warp_module, case).view(np.float32)
-    case.half = True
+    case.fp16 = True
     halves = run(warp_module, case)
     with np.errstate(over="ignore"):
         assert (halves.view(np.uint16) == floats.astype(np.float16).view(np.uint16)).all()
@@ -135,7 +136,7 @@ def test_matrices_of_infinities_and_nans_read_nothing_outside(warp_module, pixel
     case = Case(layout, rows, turned((4, 4), 1, 0, size)[None], np.array([1]), size, chroma)
     for value in (np.nan, np.inf, -np.inf, 1e30):
         packed = case.packed()
-        packed[cuda.HEADER_BYTES:].view(cuda.FACE)["offset"] = value
+        packed[HEADER.itemsize:].view(FACE)["offset"] = value
         case.packed = lambda packed=packed: packed
         assert np.isfinite(run(warp_module, case).view(np.float32)).all()
 

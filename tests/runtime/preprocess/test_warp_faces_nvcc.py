@@ -18,7 +18,7 @@ ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 IF_LISTED = (72,)
 MAX_REGISTERS = 64  # eight blocks of 128 threads have them on every one of these
 # What nvcc 13.0 takes for float crops with a replicated border on an Orin.
-REGISTERS_87 = {"interleaved3": 64, "interleaved4": 64, "grey": 64, "nv12": 64}
+REGISTERS_87 = {"interleaved3": 64, "interleaved4": 64, "gray": 64, "nv12": 64}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_an_orin_takes_the_registers_that_are_written_down(report, nvcc):
                                             text=True).stdout:
         pytest.skip("the table is nvcc 13.0's")
     for name, registers in REGISTERS_87.items():
-        assert report[f"warp_{name}_replicate_float", 87][0] == registers
+        assert report[f"warp_{name}_replicate_fp32", 87][0] == registers
 
 
 def test_spills_are_seen():

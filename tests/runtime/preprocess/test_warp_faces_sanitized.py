@@ -9,13 +9,13 @@ from emulated_cuda import KERNEL
 from hypothesis import HealthCheck, Phase, given, settings
 from warp_cases import Case, cases, check, frame_of, recorded, turned
 
-from feredge.runtime.preprocess.cuda import packed_bytes
+from feredge.runtime.preprocess.face_table import table_bytes
 
 LAUNCHES = 300
 # Each takes one of the kernel's guards away: what stands there, what instead, what is said then.
 PLANTED = {
     "reads-beyond-the-frame": ("min(low + 1, size - 1)", "low + 1", "heap-buffer-overflow"),
-    "writes-beyond-the-crop": ("if (i < pixels) store", "store", "heap-buffer-overflow"),
+    "writes-beyond-the-crop": ("if (row + i >= height) return;", "", "heap-buffer-overflow"),
     "makes-faces-beyond-the-count": ("if (int(blockIdx.z) >= __ldg(&faces->count)) return;", "",
                                      "heap-buffer-overflow"),
     "splits-before-clamping": ("fminf(fmaxf(centre, float(-origin)), float(size - 1 - origin))",
@@ -65,7 +65,7 @@ def test_a_kernel_without_a_guard_is_caught(sanitized_runner, tmp_path, guard, i
     spare = 50 if "blockIdx" in guard else 0  # so many more blocks than faces
     case = Case(layout, rows, matrix[None], np.array([1]), size, chroma, spare)
     if spare:
-        only_one = case.packed()[: packed_bytes(1)]
+        only_one = case.packed()[: table_bytes(1, 1)]
         case.packed = lambda: only_one
     done, _ = launched(sanitized_runner(tmp_path / "planted.cu"), [case], tmp_path)
     assert done.returncode and said in done.stderr

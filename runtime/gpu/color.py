@@ -7,7 +7,7 @@ from typing import NamedTuple
 LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # of red and of blue
 
 
-class Colour(NamedTuple):
+class Color(NamedTuple):
     """What a Y'CbCr pixel becomes, 8 bits, U and V centred on 128.
 
     `red = luma * (Y - black) + v_to_red * (V - 128)`, and so on; the order is the kernel's.
@@ -21,7 +21,7 @@ class Colour(NamedTuple):
     u_to_blue: float
 
 
-def colour_of(standard: str, full_range: bool) -> Colour:
+def color_of(standard: str, full_range: bool) -> Color:
     """Return the coefficients of a standard.
 
     Args:
@@ -33,6 +33,6 @@ def colour_of(standard: str, full_range: bool) -> Colour:
     green = 1 - red - blue
     black, luma, chroma = (0.0, 1.0, 1.0) if full_range else (16.0, 255 / 219, 255 / 224)
     v_to_red, u_to_blue = 2 * (1 - red) * chroma, 2 * (1 - blue) * chroma
-    return Colour(
+    return Color(
         black, luma, v_to_red, -u_to_blue * blue / green, -v_to_red * red / green, u_to_blue
     )

@@ -1,0 +1,1 @@
+"""Plans: their files, their TensorRT, and the runner that engine and detector share."""
