@@ -8,10 +8,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
-from feredge.runtime.errors import FeredgeError, UsageError
+from feredge.runtime.errors import FeredgeError
 
 EXIT_PARTLY, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -38,21 +37,6 @@ def seconds(text: str) -> float:
     if not value >= 0:
         raise ValueError
     return value
-
-
-def secret(text: str) -> str:
-    """Return a secret, or what `@FILE` holds: a command line can be read by every process.
-
-    Raises:
-        UsageError: the file cannot be read, or there is none in it.
-    """
-    try:
-        found = Path(text[1:]).read_text(encoding="utf-8").strip() if text[:1] == "@" else text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token {text} cannot be read: {error}") from error
-    if not found:
-        raise UsageError("--token is empty")
-    return found
 
 
 def fraction(text: str) -> float:

@@ -18,18 +18,16 @@ from feredge.runtime.command import (
     new_parser,
     positive,
     run_command,
-    secret,
 )
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import has_screen, quiet_opencv
-from feredge.runtime.errors import EngineError, FeredgeError, UsageError, require
+from feredge.runtime.errors import EngineError, FeredgeError, UsageError
 from feredge.runtime.sources import SourceOptions
 
 if TYPE_CHECKING:
     from feredge.runtime.engines.base import Engine
-    from feredge.runtime.outputs.base import AnnotatedOutput, Output
+    from feredge.runtime.outputs.closing import Outputs
     from feredge.runtime.pipeline import Pipeline
-    from feredge.runtime.serve.live_page import LivePage
     from feredge.runtime.sources.base import Source
     from feredge.runtime.spec import ModelSpec
 
@@ -111,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
     from feredge.runtime.engines import open_engine
     from feredge.runtime.logs import show_logs
     from feredge.runtime.machine import cores
+    from feredge.runtime.outputs.closing import Outputs
+    from feredge.runtime.page import open_page
     from feredge.runtime.pipeline import Pipeline
 
     show_logs(options.log_json)
@@ -128,16 +128,17 @@ def run(options: argparse.Namespace) -> int:
         detector = stack.enter_context(open_detector(
             DetectorOptions.from_arguments(options), engine, threads
         ))
-        outputs = open_outputs(options, source, engine.spec.labels, stack)
-        annotated_outputs = open_annotated_outputs(options, source, stack)
+        outputs = stack.enter_context(Outputs())
+        open_outputs(options, source, engine.spec.labels, outputs)
         pipeline = Pipeline(
-            source, detector, reusing(engine, options.reuse), outputs, options.max_faces, at_once,
-            annotated_outputs=annotated_outputs, tracks=tracks,
+            source, detector, reusing(engine, options.reuse), outputs.plain, options.max_faces,
+            at_once,
+            annotated_outputs=outputs.annotated, tracks=tracks,
             detect_every=options.detect_every, blur=options.blur,
         )
         if options.serve is not None:
-            page = opened_page(options, pipeline, stack)
-            (outputs if options.no_images else annotated_outputs).append(page)
+            outputs.plain.append(open_page(options.serve, options.token, pipeline,
+                                           has_pictures=not options.no_images))
         code = work(pipeline, source, options.max_silence)
     summary = pipeline.summary()
     print(summary, file=sys.stderr)
@@ -226,36 +227,28 @@ def open_source(options: argparse.Namespace) -> Source:
 
 
 def open_outputs(
-    options: argparse.Namespace, source: Source, labels: tuple[str, ...],
-    stack: ExitStack,
-) -> list[Output]:
-    """Open every output that was asked for, or a window, or else lines on the terminal."""
-    opened: list[Output] = []
-    for output in asked_for(options, source, labels):
-        stack.callback(output.close)
-        opened.append(output)
-    return opened
-
-
-def asked_for(
-    options: argparse.Namespace, source: Source, labels: tuple[str, ...]
-) -> Iterator[Output]:
-    """Open the outputs one by one, so that each is closed if the next one fails."""
-    from feredge.runtime.outputs.terminal import Progress, Text
+    options: argparse.Namespace, source: Source, labels: tuple[str, ...], outputs: Outputs
+) -> None:
+    """Open every output that is asked for; without any, a window or lines on the terminal."""
+    from feredge.runtime.outputs.annotated import open_annotated
+    from feredge.runtime.outputs.terminal import Progress, Text, Window
     from feredge.runtime.outputs.text import Csv, JsonLines
     from feredge.runtime.outputs.track_summary import TrackSummary
 
     if options.jsonl:
-        yield JsonLines(options.jsonl, labels)
+        outputs.plain.append(JsonLines(options.jsonl, labels))
     if options.csv:
-        yield Csv(options.csv, labels)
+        outputs.plain.append(Csv(options.csv, labels))
     if options.summary:
-        yield TrackSummary(options.summary, labels)
-    to_file = has_file_output(options)
-    if not to_file and not has_window(options):
-        yield Text(labels)
-    if to_file and sys.stderr.isatty():
-        yield Progress(source.expected_frames)
+        outputs.plain.append(TrackSummary(options.summary, labels))
+    if options.output:
+        outputs.annotated.append(open_annotated(options.output, source))
+    if has_window(options):
+        outputs.annotated.append(Window(source))
+    elif not has_file_output(options):
+        outputs.plain.append(Text(labels))
+    if has_file_output(options) and sys.stderr.isatty():
+        outputs.plain.append(Progress(source.expected_frames))
 
 
 def has_file_output(options: argparse.Namespace) -> bool:
@@ -268,39 +261,6 @@ def has_window(options: argparse.Namespace) -> bool:
     """Return whether a window is asked for, or is the default."""
     by_default = has_screen() and not has_file_output(options) and not options.no_images
     return bool(options.display or (options.display is None and by_default))
-
-
-def open_annotated_outputs(
-    options: argparse.Namespace, source: Source, stack: ExitStack
-) -> list[AnnotatedOutput]:
-    """Open the annotated file and the window that were asked for."""
-    from feredge.runtime.outputs.annotated import open_annotated
-    from feredge.runtime.outputs.terminal import Window
-
-    opened: list[AnnotatedOutput] = []
-    if options.output:
-        opened.append(open_annotated(options.output, source))
-        stack.callback(opened[-1].close)
-    if has_window(options):
-        opened.append(Window(source))
-        stack.callback(opened[-1].close)
-    return opened
-
-
-def opened_page(options: argparse.Namespace, pipeline: Pipeline, stack: ExitStack) -> LivePage:
-    """Open the live page, and say where it is."""
-    require("aiohttp", "serve")
-    require("prometheus_client", "serve")
-    from feredge.runtime.serve.live_page import Address, LivePage, facts_of, names_of
-
-    token = None if options.token is None else secret(options.token)
-    address = Address.parsed(options.serve, token)
-    labels = pipeline.engine.spec.labels
-    page = LivePage(address, labels, facts_of(pipeline), pictures=not options.no_images,
-                    sources=names_of(pipeline.source))
-    stack.callback(page.close)
-    print(f"{PROGRAM}: live page: {address}", file=sys.stderr)
-    return page
 
 
 def work(pipeline: Pipeline, source: Source, max_silence_s: float | None) -> int:

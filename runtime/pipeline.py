@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 
@@ -201,19 +201,23 @@ class Pipeline:
         """Track, smooth, draw and write frames, after those before them."""
         for answer in answers:
             self.stream(answer.frame).track(answer)
-            annotated_bgr = None
-            if self.annotated_outputs:
-                with answer.timed("draw"):
-                    annotated_bgr = self.draw(answer)
-            self.write(answer, annotated_bgr)
+            self.write(answer, self.annotate(answer))
 
-    def draw(self, answer: FrameResult) -> Array:
-        """Draw the faces; blurred are also those that are not shown, or were missed just now."""
-        frame_bgr = answer.frame.frame_bgr
-        if self.blur:
-            boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))
-            frame_bgr = blur_faces(frame_bgr, boxes_xyxy)
-        return self.annotator.draw(frame_bgr, answer.faces)
+    def annotate(self, answer: FrameResult) -> Array | None:
+        """Blur the frame if asked, and return it with its faces drawn, `(h, w, 3)` uint8.
+
+        The outputs never receive a frame that is not blurred. None: no output needs a picture.
+        """
+        if not self.blur and not self.annotated_outputs:
+            return None
+        with answer.timed("draw"):
+            if self.blur:
+                boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))
+                blurred_bgr = blur_faces(answer.frame.frame_bgr, boxes_xyxy)
+                answer.frame = replace(answer.frame, frame_bgr=blurred_bgr)
+            if not self.annotated_outputs:
+                return None
+            return self.annotator.draw(answer.frame.frame_bgr, answer.faces)
 
     def write(self, answer: FrameResult, annotated_bgr: Array | None) -> None:
         """Pass one frame to the outputs and count it."""

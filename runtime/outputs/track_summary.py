@@ -1,4 +1,4 @@
-"""Track summary: for each person the time in view, and each expression's share of it."""
+"""Track summary: per track the time in view, and the share of each label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from feredge.runtime.results import Array, FrameResult
 
 @dataclass
 class View:
-    """One track: when it was in view, and the seconds that each label was shown."""
+    """One track: when it was in view, and for how many seconds it had each label.
+
+    `seconds` is `(labels,)` float64.
+    """
 
     source: str
     from_s: float
@@ -24,22 +27,22 @@ class View:
     seconds: Array
 
     def add(self, time_s: float, label_id: int) -> None:
-        """Count the time since the frame before for the label that was shown then."""
+        """Add the time since the previous frame to the label of that frame."""
         self.seconds[self.label_id] += max(time_s - self.to_s, 0.0)
         self.to_s, self.label_id = time_s, label_id
 
     def shares(self) -> Array:
-        """Return each label's share of the time; who was there for one frame only shows one."""
+        """Return the share of each label, `(labels,)`; of a single frame, 1 for its label."""
         total = self.seconds.sum()
         single = np.arange(len(self.seconds)) == self.label_id
         return np.asarray(self.seconds / total if total else single, float)
 
 
 class TrackSummary:
-    """A JSON file with one entry a track, written at the end.
+    """A JSON file with one entry per track, written at the end.
 
-    Time in view runs from a track's first frame to its last; moments in which the face was hidden
-    count for the label before them.
+    The time in view is from the first to the last frame of a track; while the face is hidden, the
+    time is added to its last label.
     """
 
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
@@ -57,7 +60,7 @@ class TrackSummary:
                 self.views.setdefault(track_id, start).add(frame.time_s, label_id)
 
     def record(self, track_id: int) -> dict[str, Any]:
-        """Return one track as it stands in the file."""
+        """Return one track with the field names of the file."""
         view = self.views[track_id]
         shares = [round(share, 4) for share in view.shares().tolist()]
         return {
@@ -68,7 +71,7 @@ class TrackSummary:
         }
 
     def close(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         tracks = [self.record(track_id) for track_id in sorted(self.views)]
-        with atomic_write(self.path) as beside:
-            beside.write_text(json.dumps({"tracks": tracks}, indent=1) + "\n")
+        with atomic_write(self.path) as temporary:
+            temporary.write_text(json.dumps({"tracks": tracks}, indent=1) + "\n")

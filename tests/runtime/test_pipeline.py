@@ -8,6 +8,7 @@ from feredge.runtime import Faces, classify, open_detector, open_engine
 from feredge.runtime.pipeline import Latencies, Pipeline
 from feredge.runtime.results import Frame, FrameResult
 from feredge.runtime.sources import open_source
+from feredge.runtime.sources.base import frames_of
 from feredge.runtime.track.reuse import ReusingEngine
 from feredge.runtime.track.tracker import overlaps
 
@@ -199,13 +200,17 @@ def test_a_face_that_stands_still_is_classified_once(tracked):
         assert first.faces.label_ids.tolist() == second.faces.label_ids.tolist()
 
 
-def test_faces_are_blurred_beyond_recognition(tracked, exported, detector_path):
+def test_faces_are_blurred_beyond_recognition_in_all_that_outputs_receive(
+    tracked, moving, exported, detector_path
+):
     rows, _ = tracked(draws=True, blur=True, max_faces=1)
+    originals = [frame.frame_bgr for frame in frames_of(open_source(moving))]
     with open_detector(detector_path) as finder:
         for answer, drawn in rows[::9]:
             assert len(answer.detections) >= 1
             assert len(finder.detect(drawn)) == 0
-            assert len(finder.detect(answer.frame.frame_bgr)) >= 1
+            assert len(finder.detect(answer.frame.frame_bgr)) == 0
+            assert len(finder.detect(originals[answer.frame.index])) >= 1
 
 
 def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
@@ -228,6 +233,8 @@ def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
         missed = [(answer, row[3]) for answer, row in zip(kept.answers[6:], kept.rows[6:])
                   if len(answer.detections) == 0]
         assert len(missed) >= 15
+        originals = [frame.frame_bgr for frame in frames_of(open_source(moving))]
         for answer, drawn in missed[::3]:
-            assert len(answer.faces) == 0 and len(found.detect(answer.frame.frame_bgr)) >= 1
+            original_bgr = originals[answer.frame.index]
+            assert len(answer.faces) == 0 and len(found.detect(original_bgr)) >= 1
             assert len(found.detect(drawn)) == 0

@@ -1,7 +1,7 @@
 """The live page: who may look, what is sent, and that no viewer holds up the pipeline."""
 
+import asyncio
 import http.client
-import http.server
 import json
 import signal
 import socket
@@ -15,15 +15,17 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime.command import secret
 from feredge.runtime.errors import OutputError, UsageError
 from feredge.runtime.results import Faces, Frame, FrameResult
-from feredge.runtime.serve import live_page
-from feredge.runtime.serve.live_page import PAGE, Address, LivePage
+from feredge.runtime.serve import handlers
+from feredge.runtime.serve.address import Address
+from feredge.runtime.serve.handlers import PAGE
+from feredge.runtime.serve.live_page import LivePage, PageContent
+from feredge.runtime.serve.token import read_token
 
 sys.path.append(str(Path(__file__).parents[2] / "pages"))
 
-from browser import console
+from devtools import browser_page
 
 LABELS = ("neutral", "happiness")
 
@@ -48,10 +50,6 @@ def answer(index, picture=None, source="camera <0>", age_s=0.0):
     return found
 
 
-def show(page, result):
-    page.write_annotated(result, result.frame.frame_bgr)
-
-
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -65,7 +63,8 @@ def serve():
 
     def open_page(host="127.0.0.1", token=None, pictures=True, facts=facts, sources=()):
         address = Address(host, free_port(), token)
-        opened.append(LivePage(address, LABELS, facts, pictures, sources))
+        opened.append(LivePage(address, PageContent(
+            LABELS, facts, has_pictures=pictures, sources=sources)))
         return opened[-1]
 
     yield open_page
@@ -99,37 +98,42 @@ def next_jpeg(response):
 @pytest.mark.parametrize("text, token, expected", [
     ("", None, ("127.0.0.1", 8080)), (":9000", None, ("127.0.0.1", 9000)),
     ("localhost", None, ("localhost", 8080)), ("[::1]:81", None, ("::1", 81)),
+    ("9000", None, ("127.0.0.1", 9000)), ("0", None, ("127.0.0.1", 0)),
+    ("::1", None, ("::1", 8080)), ("127.0.0.1:", None, ("127.0.0.1", 8080)),
     ("0.0.0.0:80", "secret", ("0.0.0.0", 80)),
 ])
 def test_an_address_is_this_machines_unless_it_says_otherwise(text, token, expected):
-    address = Address.parsed(text, token)
+    address = Address.parse(text, token)
     assert (address.host, address.port) == expected
 
 
 @pytest.mark.parametrize("text, said", [
     ("0.0.0.0:8080", "other machines: pass --token"), ("camera.local", "pass --token"),
     ("192.0.2.1:80", "pass --token"), ("localhost:http", "expected HOST:PORT"),
-    (":99999", "expected HOST:PORT"),
+    (":99999", "expected HOST:PORT"), ("99999", "expected HOST:PORT"),
+    ("http://127.0.0.1:8080", "expected HOST:PORT"), (":-1", "expected HOST:PORT"),
+    (":²", "expected HOST:PORT"), ("[::1", "expected HOST:PORT"), ("a b:80", "expected HOST:PORT"),
+    ("\ud800:80", "expected HOST:PORT"), ("a\n:80", "expected HOST:PORT"),
 ])
 def test_an_address_that_others_reach_needs_a_token(text, said):
     with pytest.raises(OutputError, match=said):
-        Address.parsed(text, None)
+        Address.parse(text, None)
 
 
 def test_a_token_may_lie_in_a_file(tmp_path):
     (tmp_path / "token").write_text("a secret\n")
     (tmp_path / "empty").write_text("\n")
-    assert secret("plain") == "plain" and secret(f"@{tmp_path / 'token'}") == "a secret"
+    assert read_token("plain") == "plain" and read_token(f"@{tmp_path / 'token'}") == "a secret"
     for wrong, said in ((f"@{tmp_path / 'none'}", "cannot be read"), ("", "is empty"),
                         (f"@{tmp_path / 'empty'}", "is empty")):
         with pytest.raises(UsageError, match=said):
-            secret(wrong)
+            read_token(wrong)
 
 
 def test_a_port_that_is_taken_is_one_line(serve):
     page = serve()
     with pytest.raises(OutputError, match=f":{page.address.port}: "):
-        LivePage(page.address, LABELS, facts)
+        LivePage(page.address, PageContent(LABELS, facts))
 
 
 def test_the_token_opens_everything_and_nothing_opens_without(serve):
@@ -144,12 +148,12 @@ def test_the_token_opens_everything_and_nothing_opens_without(serve):
 
 def test_the_stream_shows_the_newest_frame_and_its_age(serve):
     page = serve()
-    show(page, answer(40))
+    page.write(answer(40))
     response = stream_of(page)
     assert response.headers["Content-Type"].startswith("multipart/x-mixed-replace")
     assert next_jpeg(response) == 40
     for index in (80, 120, 200):
-        show(page, answer(index))
+        page.write(answer(index))
     levels = [next_jpeg(response)]
     while levels[-1] != 200:
         levels.append(next_jpeg(response))
@@ -161,7 +165,7 @@ def test_events_carry_faces_stages_and_sources_even_without_frames(serve):
     response = stream_of(page, "/events")
     first = json.loads(response.readline().decode().removeprefix("data: "))
     assert first["faces"] == [] and first["sources"][0]["reconnects"] == 1
-    show(page, answer(1))
+    page.write(answer(1))
     state = first
     while not state["faces"]:
         line = response.readline().decode()
@@ -172,9 +176,9 @@ def test_events_carry_faces_stages_and_sources_even_without_frames(serve):
 
 def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
     page = serve(sources=("camera 0", "</script>"))
-    assert '"sources": ["camera 0", "<\\/script>"]' in get(page, "/")[1]
-    show(page, answer(40, source="camera 0", age_s=60))
-    show(page, answer(80, source="</script>"))
+    assert '"sources": ["camera 0", "\\u003c/script>"]' in get(page, "/")[1]
+    page.write(answer(40, source="camera 0", age_s=60))
+    page.write(answer(80, source="</script>"))
     assert next_jpeg(stream_of(page, "/stream?source=camera+0")) == 40
     assert next_jpeg(stream_of(page, "/stream?source=%3C/script%3E")) == 80
     assert next_jpeg(stream_of(page, "/stream")) == 40
@@ -186,7 +190,7 @@ def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
 
 def test_prometheus_reads_totals_stages_and_sources(serve):
     page = serve()
-    show(page, answer(1))
+    page.write(answer(1))
     parser = pytest.importorskip("prometheus_client.parser")
     found = {}
     for family in parser.text_string_to_metric_families(get(page, "/metrics")[1]):
@@ -207,7 +211,6 @@ def test_health_fails_while_no_source_delivers(serve):
 
 def test_without_pictures_only_numbers_are_served(serve):
     page = serve(pictures=False)
-    assert not page.pictures
     page.write(answer(1))
     assert get(page, "/stream")[0] == 404 and '"pictures": false' in get(page, "/")[1]
 
@@ -218,7 +221,7 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
     deaf = [socket.create_connection(("127.0.0.1", page.address.port)) for _ in range(50)]
     for viewer in deaf:
         viewer.sendall(request)
-    show(page, answer(0, astronaut))
+    page.write(answer(0, astronaut))
     readers = [stream_of(page) for _ in range(50)]
     got = [threading.Event() for _ in readers]
 
@@ -237,7 +240,7 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
         index += 1
         found = answer(index, astronaut)
         start_s = time.thread_time()
-        show(page, found)
+        page.write(found)
         slowest_s = max(slowest_s, time.thread_time() - start_s)
         time.sleep(0.04)
     assert slowest_s < 0.02, "the pipeline's own thread only leaves its frame"
@@ -248,7 +251,7 @@ def test_a_hundred_viewers_of_which_half_never_read_hold_up_nothing(serve, astro
 
 
 def test_a_viewer_that_reads_nothing_for_long_is_left(serve, astronaut, monkeypatch):
-    monkeypatch.setattr(live_page, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(handlers, "PATIENCE_S", 0.2)
     page = serve()
     with socket.create_connection(("127.0.0.1", page.address.port)) as viewer:
         viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -257,32 +260,13 @@ def test_a_viewer_that_reads_nothing_for_long_is_left(serve, astronaut, monkeypa
         while page.viewers or not looked:
             assert time.monotonic() < deadline
             looked = looked or page.viewers > 0
-            show(page, answer(1, astronaut))
+            page.write(answer(1, astronaut))
             time.sleep(0.01)
 
 
 def test_the_page_is_small_and_needs_nothing_from_elsewhere():
     text = PAGE.read_text()
     assert len(text) < 50_000 and "http" not in text and "import" not in text
-
-
-@pytest.fixture
-def slow_picture():
-    """The address of a picture that takes five seconds: a page with it is done no sooner."""
-
-    class Slow(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            time.sleep(5)
-            self.send_error(204)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -301,15 +285,49 @@ def served_camera(exported, detector_path, network_camera):
         assert process.wait(timeout=60) == 0
 
 
-def test_a_browser_shows_picture_charts_and_numbers(served_camera, slow_picture, tmp_path):
-    frame = tmp_path / "frame.html"
-    frame.write_text(f'<!doctype html><body style="margin:0"><iframe src="{served_camera}" '
-                     'width="1000" height="900" style="border:0"></iframe>'
-                     f'<img src="{slow_picture}" style="display:none">')
-    shot = tmp_path / "page.png"
-    assert console(frame, shot, "--window-size=1000,900") == []
-    seen = cv2.imread(str(shot))
-    picture, chart = seen[30:450, 30:620], seen[560:]
-    assert picture.std() > 20, "the camera's picture"
-    happiness = (np.abs(chart.astype(int) - (233, 180, 86)).max(axis=2) < 3).sum()
-    assert happiness > 500, "her face is mostly happy, and so is its chart"
+HAPPY_BGR = (233, 180, 86)
+
+
+def cut(picture, box, scale=1):
+    """The pixels of an element of the page."""
+    left, top, width, height = (round(edge * scale) for edge in box)
+    return picture[top : top + height, left : left + width]
+
+
+BOX_OF = """(s => {{ const b = document.querySelector(s).getBoundingClientRect();
+    return [b.left, b.top + scrollY, b.width, b.height]; }})("{}")"""
+OVERLAPS = """(() => {
+    const boxes = [...document.querySelectorAll("section:not([hidden]), header > *")]
+        .map(e => e.getBoundingClientRect()).filter(b => b.width);
+    const hits = boxes.filter((a, i) => boxes.some((b, k) => k > i && a.left < b.right - 1
+        && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1));
+    return [hits.length, document.documentElement.scrollWidth - innerWidth];
+})()"""
+
+
+async def look(address, folder):
+    """Open the page at three widths; returns the console and a picture and boxes of each."""
+    looks = {}
+    async with browser_page(address) as page:
+        for width, height, scale in ((390, 844, 2), (1366, 768, 1), (2560, 1440, 1)):
+            await page.resize(width, height, scale, dark=width == 1366)
+            await asyncio.sleep(4)
+            shot = folder / f"{width}.png"
+            boxes = {name: await page.evaluate(BOX_OF.format(selector)) for name, selector in (
+                ("picture", "figure canvas"), ("chart", ".track canvas"))}
+            overlaps = await page.evaluate(OVERLAPS)
+            await page.screenshot(shot)
+            looks[width] = cv2.imread(str(shot)), boxes, overlaps, scale
+        return page.console, looks
+
+
+@pytest.mark.slow
+def test_a_browser_shows_picture_charts_and_numbers_at_every_width(served_camera, tmp_path):
+    said, looks = asyncio.run(look(served_camera, tmp_path))
+    assert said == []
+    for seen, boxes, overlaps, scale in looks.values():
+        assert overlaps == [0, 0], "nothing overlaps, nothing is cut off"
+        assert cut(seen, boxes["picture"], scale).std() > 20, "the camera's picture"
+        chart = cut(seen, boxes["chart"], scale)
+        happiness = (np.abs(chart.astype(int) - HAPPY_BGR).max(axis=2) < 3).sum()
+        assert happiness > 500, "her face is mostly happy, and so is its chart"

@@ -1,0 +1,52 @@
+"""The live page of a pipeline: what it shows, and where."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from feredge.runtime.errors import require
+from feredge.runtime.serve.token import read_token
+
+if TYPE_CHECKING:
+    from feredge.runtime.pipeline import Pipeline
+    from feredge.runtime.serve.live_page import LivePage
+
+
+def open_page(
+    serve: str, token: str | None, pipeline: Pipeline, has_pictures: bool = True
+) -> LivePage:
+    """Serve the results of a pipeline, and print the address on stderr.
+
+    Args:
+        serve: `HOST:PORT`, `HOST`, `PORT`, or empty for 127.0.0.1:8080.
+        token: what other machines must pass, or `@FILE` that contains it.
+        pipeline: what to show; the page is not added to its outputs.
+        has_pictures: False: numbers only.
+
+    Raises:
+        OutputError: nothing can be served at the address.
+        UsageError: the token cannot be read.
+        PackageError: the extra `serve` is not installed.
+    """
+    require("aiohttp", "serve")
+    require("prometheus_client", "serve")
+    from feredge.runtime.serve.address import Address
+    from feredge.runtime.serve.live_page import LivePage, PageContent
+
+    secret = None if token is None else read_token(token)
+    parts, annotator = pipeline.source.parts, pipeline.annotator
+    page = LivePage(Address.parse(serve, secret), PageContent(
+        pipeline.engine.spec.labels, lambda: page_facts(pipeline),
+        lambda result: annotator.draw(result.frame.frame_bgr, result.faces),
+        has_pictures, tuple(part.name for part in parts) if len(parts) > 1 else ()))
+    print(f"fer-run: live page: {page.address}", file=sys.stderr)
+    return page
+
+
+def page_facts(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the totals and stages of a pipeline, and the health of its live sources."""
+    totals = pipeline.summary().to_dict()
+    health = [asdict(health) for health in pipeline.source.health()]
+    return {"stages": totals.pop("stages"), "totals": totals, "sources": health}
