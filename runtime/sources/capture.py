@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -22,7 +23,8 @@ OPENING_S = 15.0
 
 def read_rate(capture: Any) -> float:
     """Return the frame rate that a capture reports, or the default."""
-    return float(capture.get(cv2.CAP_PROP_FPS)) or DEFAULT_FPS
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
 
 
 def read_frame(capture: Any) -> Array | None:

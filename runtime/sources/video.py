@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import statistics
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +13,36 @@ import cv2
 
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Frame
-from feredge.runtime.sources.base import SingleSource
+from feredge.runtime.sources.base import DEFAULT_FPS, SingleSource
 from feredge.runtime.sources.capture import read_rate
+from feredge.runtime.sources.clock import VideoClock
+from feredge.runtime.sources.container import is_cut_short
 from feredge.runtime.sources.names import native_path
+
+# Above the first rate a container's is measured, above the second it is no frame rate.
+LIKELY_FPS, MOST_FPS = 120.0, 1000.0
+MEASURED_FRAMES, MOST_FRAMES = 50, 10**9
+
+logger = logging.getLogger(__name__)
 
 
 class Video(SingleSource):
-    """A video file; every frame is delivered, however slow its reader.
+    """A video; every frame is delivered, however slow its reader.
 
     Args:
         name: what frames, errors and log lines call it.
         capture: an open `cv2.VideoCapture`; released by `close`.
+        path: the file, None for one that is not in the file system.
+        fps: nominal frame rate; None: the capture's.
     """
 
-    def __init__(self, name: str, capture: Any) -> None:
-        super().__init__(name, read_rate(capture))
-        self.capture = capture
-        self.expected_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    def __init__(
+        self, name: str, capture: Any, path: Path | None = None, fps: float | None = None
+    ) -> None:
+        super().__init__(name, fps or read_rate(capture))
+        self.capture, self.path = capture, path
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # estimated by most containers
+        self.expected_frames = int(count) if 0 < count < MOST_FRAMES else 0
 
     def batches(self) -> Iterator[list[Frame]]:
         """Yield every frame that can be decoded.
@@ -34,13 +50,13 @@ class Video(SingleSource):
         Raises:
             SourceError: there is none.
         """
-        delivered = 0
+        delivered, clock = 0, VideoClock(self.fps)
         while not self.stopped:
             good, frame_bgr = self.capture.read()
             if not good:
                 break
-            position_s = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if delivered else 0.0
-            yield [Frame(delivered, frame_bgr, self.name, position_s)]
+            time_s = clock.next(self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+            yield [Frame(delivered, frame_bgr, self.name, time_s)]
             delivered += 1
         if not self.stopped:
             self.check_end(delivered)
@@ -53,10 +69,15 @@ class Video(SingleSource):
         """
         if not delivered:
             raise SourceError(f"{self.name} delivers no frame that can be decoded")
-        # Containers' counts are estimates.
-        if delivered < 0.95 * self.expected_frames - 2:
+        if self.is_incomplete(delivered):
             self.problems.append(f"{self.name} ended after {delivered} of {self.expected_frames} "
                                  "frames: it is truncated or damaged")
+
+    def is_incomplete(self, delivered: int) -> bool:
+        """Return whether frames are missing: of a file its size decides, else about the count."""
+        if self.path is not None:
+            return is_cut_short(self.path)
+        return delivered < self.expected_frames / 2 - 2
 
     def close(self) -> None:
         """Release the file."""
@@ -73,17 +94,42 @@ def open_video(path: Path, max_pixels: int) -> Video:
     Raises:
         SourceError: it cannot be read, or its frames are too large.
     """
-    with native_path(path) as name:
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
-        if not capture.isOpened():  # this cv2 may have another backend
-            capture = cv2.VideoCapture(name)
-    if not capture.isOpened():
-        raise SourceError(f"{path} is neither a picture nor a video that OpenCV can read; "
-                          "if it should be one, it may be truncated")
-    width, height = (int(capture.get(side)) for side in
-                     (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    if width * height > max_pixels:
-        capture.release()
-        raise SourceError(f"{path} has frames of {width}x{height} pixels, more than the limit of "
-                          f"{max_pixels:,} (--max-pixels)")
-    return Video(str(path), capture)
+    with native_path(path) as native:
+        capture = capture_file(native)
+        if not capture.isOpened():
+            raise SourceError(f"{path} is neither a picture nor a video that OpenCV can read; "
+                              "if it should be one, it may be truncated")
+        width, height = (int(capture.get(side)) for side in
+                         (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > max_pixels:
+            raise SourceError(f"{path} has frames of {width}x{height} pixels, more than the limit "
+                              f"of {max_pixels:,} (--max-pixels)")
+        return Video(str(path), capture, path, likely_rate(str(path), native, capture))
+
+
+def capture_file(native: str) -> Any:
+    """Return a file's capture, open if it can be read."""
+    capture = cv2.VideoCapture(native, cv2.CAP_FFMPEG)
+    return capture if capture.isOpened() else cv2.VideoCapture(native)
+
+
+def likely_rate(name: str, native: str, capture: Any) -> float:
+    """Return the frame rate of a container, or if it is unlikely, that of its first frames."""
+    told = read_rate(capture)
+    if told <= LIKELY_FPS:
+        return told
+    fps = min(first_rate(native), MOST_FPS)
+    if abs(fps - told) > 0.01 * told:
+        logger.warning("%s: its container says %g frames/s; taken as %g", name, told, fps)
+    return fps
+
+
+def first_rate(native: str) -> float:
+    """Return the frame rate by the median interval of a file's first frames."""
+    capture, times_s = capture_file(native), []
+    while len(times_s) < MEASURED_FRAMES and capture.grab():
+        times_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+    capture.release()
+    steps_s = [after - before for before, after in pairwise(times_s) if after > before]
+    return 1 / statistics.median(steps_s) if steps_s else DEFAULT_FPS
+
