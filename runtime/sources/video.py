@@ -126,7 +126,8 @@ def likely_rate(name: str, native: str, capture: Any) -> float:
 
 def first_rate(native: str) -> float:
     """Return the frame rate by the median interval of a file's first frames."""
-    capture, times_s = capture_file(native), []
+    times_s: list[float] = []
+    capture = capture_file(native)
     while len(times_s) < MEASURED_FRAMES and capture.grab():
         times_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
     capture.release()
