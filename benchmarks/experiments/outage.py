@@ -27,6 +27,7 @@ import numpy as np
 from feredge.benchmarks.experiments.command import Experiment, Results
 from feredge.benchmarks.experiments.processes import free_port
 from feredge.runtime.command import positive
+from feredge.runtime.errors import require
 from feredge.runtime.publish import Publisher, PublishOptions
 from feredge.runtime.results import Faces, Frame, FrameResult, TrackEvent
 
@@ -100,8 +101,7 @@ class Subscriber:
     """Notes `(run, seq)` of every event, in order of arrival."""
 
     def __init__(self, port: int) -> None:
-        from paho.mqtt import client as mqtt
-
+        mqtt: Any = require("paho.mqtt.client", "mqtt")
         self.events: list[tuple[str, int]] = []
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "subscriber",
                                   clean_session=False)
