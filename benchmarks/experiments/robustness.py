@@ -1,0 +1,128 @@
+"""Generated inputs through every parser: tracebacks, crashes, hangs, memory, invalid JSON.
+
+Usage: `python -m feredge.benchmarks.experiments.robustness TESTS [--examples 100000] [--json FILE]`
+
+TESTS is `tests/fuzz` of a checkout. Each of its files runs in a process of its own, so that a crash
+ends one file only; the examples are shared equally among the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from feredge.benchmarks.experiments.command import Experiment, Results
+
+LONGEST_S, MOST_MB = 10.0, 2000.0
+FILE_TIMEOUT_S = 3600
+KINDS = ("traceback", "crash", "hang", "memory", "invalid JSON")
+
+
+def test_count(folder: Path) -> int:
+    """Return the number of tests in a folder."""
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider",
+               str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return len(re.findall(r"^\S+::\S+", done.stdout, flags=re.MULTILINE))
+
+
+def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
+    """Run the tests of one file; returns their records, exit code and peak of resident memory.
+
+    Args:
+        file: the tests.
+        examples: per test.
+        folder: for the temporary files of the tests.
+    """
+    record = folder / f"{file.stem}.json"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "0",
+               "--basetemp", str(folder / file.stem), str(file)]
+    environment = {**os.environ, "FEREDGE_FUZZ_EXAMPLES": str(examples),
+                   "FEREDGE_FUZZ_RECORD": str(record)}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        code, peak_mb = wait_for(process)
+    tests = json.loads(record.read_text()) if record.is_file() else {}
+    return {"file": file.name, "exit_code": code, "peak_mb": peak_mb, "tests": tests}
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for a process; returns its exit code and its peak of resident memory in megabytes."""
+    timer = threading.Timer(FILE_TIMEOUT_S, process.kill)
+    timer.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)  # the process is waited for already
+    return process.returncode, usage.ru_maxrss * 1.024e-3
+
+
+def problems(run: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what one file's run found, each with a kind of `KINDS`."""
+    found = [{"kind": kind, "test": name, "error": test["error"] or f"{test['longest_s']:.1f} s"}
+             for name, test in run["tests"].items() if (kind := kind_of(test)) is not None]
+    if run["exit_code"] not in (0, 1):
+        found.append({"kind": "crash", "test": run["file"], "error": f"exit code "
+                      f"{run['exit_code']} after {len(run['tests'])} tests"})
+    if run["peak_mb"] > MOST_MB:
+        found.append({"kind": "memory", "test": run["file"], "error": f"{run['peak_mb']:.0f} MB"})
+    return found
+
+
+def kind_of(test: Mapping[str, Any]) -> str | None:
+    """Return the kind of a test's problem, None without one."""
+    if test["longest_s"] > LONGEST_S:
+        return "hang"
+    if test["outcome"] != "failed":
+        return None
+    return "invalid JSON" if "JSONDecodeError" in (test["error"] or "") else "traceback"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("tests", type=Path)
+    parser.add_argument("--examples", type=int, default=100_000, help="of all tests together")
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Run every file."""
+    each = -(-options.examples // test_count(options.tests))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [run_file(file, each, Path(folder))
+                for file in sorted(options.tests.glob("test_*.py"))]
+    found = [problem for run in runs for problem in problems(run)]
+    counts = Counter(problem["kind"] for problem in found)
+    return {
+        "examples_per_test": each,
+        "examples": sum(test["examples"] for run in runs for test in run["tests"].values()),
+        "tests": sum(len(run["tests"]) for run in runs),
+        "longest_s": max((test["longest_s"] for run in runs for test in run["tests"].values()),
+                         default=0.0),
+        "peak_mb": max(run["peak_mb"] for run in runs),
+        "found": {kind: counts[kind] for kind in KINDS}, "problems": found, "files": runs,
+    }
+
+
+def describe(results: Results) -> str:
+    """Return the results as text."""
+    counts = ", ".join(f"{count} x {kind}" for kind, count in results["found"].items())
+    lines = [f"{results['examples']:,} inputs, {results['tests']} tests: {counts}; longest call "
+             f"{results['longest_s']:.1f} s, peak {results['peak_mb']:.0f} MB"]
+    lines += [f"{problem['kind']}: {problem['test']}: {problem['error']}"
+              for problem in results["problems"]]
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(__doc__, add_arguments, measure, describe)
+
+if __name__ == "__main__":
+    sys.exit(EXPERIMENT.main())
