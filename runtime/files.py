@@ -1,14 +1,16 @@
-"""Atomic writes, and the checks that a file can be written before any work is done for it."""
+"""Atomic writes, and the checks before any work is done that a file can and may be written."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from feredge.runtime.errors import OutputError
+from feredge.runtime.errors import OutputError, UsageError
+from feredge.runtime.suffixes import TEXTS
 
 TEMPORARY_PREFIX = ".feredge-"
 
@@ -32,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def create_beside(path: Path) -> Path:
@@ -82,3 +84,84 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a temporary file, if it is there and can be removed."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def check_outputs_apart(
+    outputs: Mapping[str, str | Path], inputs: Mapping[str, str | Path]
+) -> None:
+    """Check that no output replaces an input or another output, whatever its path looks like.
+
+    Links, other spellings of a path, and another case where the file system ignores it are the same
+    file. An output folder may not be a folder that is read, nor be inside it: the next run would
+    read the annotated pictures as well. Devices, pipes and URLs are not files and are skipped.
+
+    Args:
+        outputs: the path of each output, by what a message calls it, for example `--output`.
+        inputs: the path of each input, by what a message calls it, for example `--source`.
+
+    Raises:
+        UsageError: two of them are the same.
+    """
+    written: dict[FileKey, str] = {}
+    for name, path in outputs.items():
+        target = Path(path)
+        for input_name, input_path in inputs.items():
+            if is_same_place(target, Path(input_path)):
+                raise UsageError(f"{name} {target} would overwrite {input_name} {input_path}: "
+                                 "name another file")
+        key = file_key(target)
+        if key is not None and key in written:
+            raise UsageError(f"{name} {target} is also written by {written[key]}: name another "
+                             "file")
+        if key is not None:
+            written[key] = name
+
+
+FileKey = tuple[int, int, tuple[str, ...]]
+
+
+def is_same_place(output: Path, source: Path) -> bool:
+    """Return whether an output is an input, or a folder inside a folder that is read."""
+    if not source.exists() or file_key(output) is None:
+        return False
+    if file_key(output) == file_key(source):
+        return True
+    is_text = output.suffix.lower() in TEXTS and not output.is_dir()
+    if is_text or not source.is_dir():
+        return False
+    inside = Path(os.path.realpath(output)).parents
+    hidden = any(part.startswith(".") for part in Path(os.path.realpath(output)).parts)
+    return not hidden and any(file_key(folder) == file_key(source) for folder in inside)
+
+
+def file_key(path: Path) -> FileKey | None:
+    """Return what identifies a file, also one that does not exist yet; None for a device or pipe.
+
+    Device and inode of the file, or of its nearest folder that exists and the names below that.
+    """
+    path = Path(os.path.realpath(path))
+    names: list[str] = []
+    while not os.path.lexists(path) and path.parent != path:
+        names.insert(0, path.name)
+        path = path.parent
+    state = path.stat()
+    if not names and not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
+        return None
+    if names and ignores_case(path):
+        names = [name.casefold() for name in names]
+    return state.st_dev, state.st_ino, tuple(names)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether the file system of a folder ignores the case of names."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase()) if place.name else place
+        if other != place:
+            return other.exists() and other.samefile(place)
+    return False

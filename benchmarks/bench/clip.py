@@ -16,8 +16,8 @@ from feredge.benchmarks.bench.timing import Statistics
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError
-from feredge.runtime.outputs.annotated import VideoFile
 from feredge.runtime.outputs.text import JsonLines
+from feredge.runtime.outputs.video import VideoFile
 from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 from feredge.runtime.results import Array, Faces, FrameResult
+
+# Control characters, line and paragraph separators, and those that change the direction of text.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def escape(text: str) -> str:
+    """Return a name with control characters and bytes that are not UTF-8 escaped: one line."""
+    text = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return text.encode(errors="backslashreplace").decode()
 
 
 class Output(Protocol):

@@ -8,7 +8,7 @@ import time
 import cv2
 
 from feredge.runtime.errors import OutputError
-from feredge.runtime.outputs.base import face_record
+from feredge.runtime.outputs.base import escape, face_record
 from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.sources.base import Source
 
@@ -24,17 +24,35 @@ class Text:
     def write(self, result: FrameResult) -> None:
         """Print the faces of one frame."""
         frame, faces = result.frame, result.faces
-        where = f"{frame.source} frame {frame.index}" if frame.time_s else frame.source
+        where = escape(frame.source) + (f" frame {frame.index}" if frame.time_s else "")
         if not len(faces):
-            print(f"{where}: no face")
+            print_line(f"{where}: no face")
         for k in range(len(faces)):
             face = face_record(faces, k, self.labels)
             corners = ", ".join(f"{edge:.0f}" for edge in face["box"])
             track = f"{face['track']}: " if face["track"] else ""
-            print(f"{where}: {track}{face['label']} {face['probability']:.1%} at {corners}")
+            print_line(f"{where}: {track}{face['label']} {face['probability']:.1%} at {corners}")
 
     def close(self) -> None:
         """Do nothing: no resource is held."""
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard output; characters that it cannot encode are escaped.
+
+    Raises:
+        OutputError: standard output cannot be written.
+        BrokenPipeError: the reader of standard output has ended.
+    """
+    if sys.stdout is None:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 class Progress:
