@@ -133,10 +133,14 @@ class SourceOptions:
         retry_s: how long a lost live source is tried again, 0: not at all. None: for ever, but not
             before its first frame, so that a wrong name is an error at once.
         max_pixels: larger JPEGs are decoded at a reduced size, other pictures are refused.
+        is_paced: recorded sources play at their own pace, not as fast as possible.
+        is_loop: recorded sources start again at their end, and play at their own pace.
     """
 
     retry_s: float | None = None
     max_pixels: int = 200_000_000
+    is_paced: bool = False
+    is_loop: bool = False
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,10 +153,14 @@ class SourceOptions:
                             help="larger JPEGs are decoded at a reduced size, other pictures are "
                             "refused (default: 200 million)")
 
+        parser.add_argument("--loop", action="store_true",
+                            help="start recorded sources again at their end, for ever")
+
     @staticmethod
     def from_arguments(options: argparse.Namespace) -> SourceOptions:
         """Return the options that were given on the command line."""
-        return SourceOptions(options.retry, options.max_pixels)
+        is_paced = getattr(options, "serve", None) is not None
+        return SourceOptions(options.retry, options.max_pixels, is_paced, options.loop)
 
 
 def frames_of(source: Source) -> Iterator[Frame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.sources.base import Source, SourceOptions
 from feredge.runtime.sources.camera import open_camera
 from feredge.runtime.sources.capture import call_in_thread
-from feredge.runtime.sources.gstreamer import CSI, GSTREAMER, open_gstreamer
+from feredge.runtime.sources.gstreamer import PREFIXES, open_gstreamer
 from feredge.runtime.sources.multi import MultiSource, check_names
 from feredge.runtime.sources.names import mask_passwords
+from feredge.runtime.sources.paced import PacedSource
 from feredge.runtime.sources.paths import is_picture_path, open_path
 from feredge.runtime.sources.pictures import Pictures
 from feredge.runtime.sources.pipe import STDIN, open_stdin
@@ -24,9 +25,23 @@ from feredge.runtime.sources.url import open_url
 
 def open_one(where: str | int, options: SourceOptions) -> Source:
     """Open a single source; see `feredge.runtime.sources.open_source`."""
+    return at_pace(partial(open_at_once, where, options), options)
+
+
+def at_pace(open_source: Callable[[], Source], options: SourceOptions) -> Source:
+    """Open a source; if the options say so, a recorded one plays at its own pace."""
+    source = open_source()
+    is_recorded = not source.is_live and source.parts == (source,)
+    if not is_recorded or not (options.is_paced or options.is_loop):
+        return source
+    return PacedSource(source, open_source if options.is_loop else None)
+
+
+def open_at_once(where: str | int, options: SourceOptions) -> Source:
+    """Open a single source that delivers its frames as fast as they are taken."""
     if isinstance(where, int):
         return open_camera(where, options.retry_s)
-    if where.startswith((GSTREAMER, CSI)):
+    if where.startswith(PREFIXES):
         return open_gstreamer(where, options.retry_s)
     if "://" in where:
         return open_url(where, options.retry_s)
@@ -45,7 +60,7 @@ def open_all(wheres: Sequence[str | int], options: SourceOptions) -> Source:
     check_names([mask_passwords(str(name)) for name in names])
     paths = [Path(str(name)) for name in names if is_path(name)]
     if len(paths) == len(names) and all(map(is_picture_path, paths)):
-        return Pictures(paths, options.max_pixels)
+        return at_pace(partial(Pictures, paths, options.max_pixels), options)
     return open_concurrently(names, options)
 
 
@@ -67,7 +82,7 @@ def expand(where: str | int) -> Iterator[str | int]:
 def is_path(where: str | int) -> bool:
     """Return whether an argument names something in the file system."""
     return (isinstance(where, str) and "://" not in where and where != STDIN
-            and not where.startswith((GSTREAMER, CSI)))
+            and not where.startswith(PREFIXES))
 
 
 def open_concurrently(names: Sequence[str | int], options: SourceOptions) -> MultiSource:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from feredge.runtime.errors import SourceError
 from feredge.runtime.sources.decode.header import DAMAGED, TRUNCATED, Picture, read_number
 from feredge.runtime.sources.decode.orientation import (
@@ -18,7 +20,6 @@ XMP_PREFIX = b"http://ns.adobe.com/xap/"
 JFIF, ADOBE = 0xE0, 0xEE  # they say how the colors are coded
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 BASELINE, COMMON = (0xC0, 0xC1), (0xC0, 0xC1, 0xC2)
-# Of entropy-coded data: 0xff is followed by 0 or a restart marker, else a segment begins.
 NEXT_SEGMENT = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 
@@ -84,13 +85,20 @@ def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 def scan_ends(content: bytes, at: int) -> bool:
     """Return whether the end marker follows; one inside a segment does not count."""
-    while (found := NEXT_SEGMENT.search(content, at)) is not None:
-        marker = found[1][0]
+    rest = np.frombuffer(content, np.uint8, offset=at)
+    places = np.flatnonzero(rest[:-1] == 0xFF)
+    markers = rest[places + 1]
+    # 0xff is followed by 0 in the data, by 0xff as fill, and by restart markers.
+    is_segment = (markers != 0) & (markers != 0xFF) & ((markers < 0xD0) | (markers > 0xD7))
+    end = at
+    for start in (places[is_segment] + at).tolist():
+        marker = content[start + 1]
+        if start < end:
+            continue
         if marker == END:
             return True
-        at = found.end()
         if marker not in (0x01, 0xD8):
-            at += int.from_bytes(content[at : at + 2], "big")
+            end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
     return False
 
 

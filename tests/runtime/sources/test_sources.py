@@ -1,4 +1,5 @@
 import shlex
+import sys
 import threading
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime.errors import SourceError
-from feredge.runtime.sources import capture, frames_of, gstreamer, open_source
+from feredge.runtime.sources import camera, capture, frames_of, gstreamer, open_source
 
 
 def numbered(count, height=64, width=64):
@@ -111,6 +112,70 @@ def test_a_csi_camera_is_the_pipeline_of_its_sensor(asked):
     assert backend == cv2.CAP_GSTREAMER
     with pytest.raises(SourceError, match="expected csi: and the sensor's number"):
         open_source("csi:front")
+
+
+@pytest.mark.parametrize("where, begins", [
+    ("jetson:rtsp://admin:hush@cam/1", 'rtspsrc location="rtsp://admin:hush@cam/1" protocols=tcp'),
+    ("jetson:2", "v4l2src device=/dev/video2 io-mode=2 ! image/jpeg ! nvv4l2decoder mjpeg=1 !"),
+    ("jetson:/dev/v4l/by-id/usb-A_B-video-index0",
+     "v4l2src device=/dev/v4l/by-id/usb-A_B-video-index0 io-mode=2 !"),
+])
+def test_a_jetsons_decoder_reads_network_and_usb_cameras(asked, where, begins):
+    with pytest.raises(SourceError, match="does not start") as error:
+        open_source(where)
+    (pipeline, _), = asked
+    assert pipeline.startswith(begins) and "nvv4l2decoder" in pipeline
+    assert pipeline.endswith("format=BGR ! appsink drop=1 max-buffers=1 sync=false")
+    assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["jetson:front", "jetson:http://cam", "jetson:/etc/passwd ! x",
+                                   "jetson:"])
+def test_a_jetsons_source_of_another_kind_is_refused(asked, where):
+    with pytest.raises(SourceError, match="expected jetson: and a camera's number"):
+        open_source(where)
+    assert asked == []
+
+
+class FakeCamera:
+    """A camera of a backend; `opens` lists the backends that have it."""
+
+    opens, asked = (), []
+
+    def __init__(self, camera, backend=cv2.CAP_ANY):
+        self.backend = backend
+        self.asked.append((camera, backend))
+
+    def isOpened(self):
+        return self.backend in self.opens
+
+    def set(self, prop, value):
+        self.asked.append((prop, value))
+
+    def get(self, prop):
+        return 0.0
+
+    def read(self):
+        time.sleep(0.01)
+        return True, np.zeros((2, 2, 3), np.uint8)
+
+    def release(self):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Video4Linux")
+@pytest.mark.parametrize("backend", [cv2.CAP_V4L2, cv2.CAP_ANY])
+def test_a_camera_is_opened_by_video4linux_with_mjpg_before_other_backends(monkeypatch, backend):
+    monkeypatch.setattr(FakeCamera, "opens", (backend,))
+    monkeypatch.setattr(FakeCamera, "asked", [])
+    monkeypatch.setattr(camera.cv2, "VideoCapture", FakeCamera)
+    source = open_source(3)
+    mjpg = (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    buffer = (cv2.CAP_PROP_BUFFERSIZE, 1)
+    assert FakeCamera.asked == [(3, cv2.CAP_V4L2)] + (
+        [mjpg, buffer] if backend == cv2.CAP_V4L2 else [(3, cv2.CAP_ANY), buffer])
+    assert next(frames_of(source)).source == "camera 3"
+    source.close()
 
 
 def test_a_pipeline_that_hangs_when_it_is_opened_is_an_error_with_what_to_try(asked, monkeypatch):
