@@ -1,45 +1,63 @@
-"""The one place that reads and sets the process's environment."""
+"""The one place that reads and sets the environment of the process."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from feredge.runtime.errors import require
 
 
 def cache_folder() -> Path:
-    """Return where downloads and compiled kernels are kept; it may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "feredge"
+    """Return the folder of downloads and compiled kernels; it may not exist yet."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative path is invalid and ignored
+    return (base if base.is_absolute() else home_cache()) / "feredge"
+
+
+@cache
+def home_cache() -> Path:
+    """Return the cache folder of the user, or one for this process alone if there is no home."""
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and the user is not in the password database
+        return Path(tempfile.mkdtemp(prefix="feredge-"))
 
 
 def cuda_folders() -> list[Path]:
-    """Return where a CUDA toolkit may be installed, the likeliest first."""
+    """Return the folders where a CUDA toolkit may be installed, in order of preference."""
     named = [Path(folder) for key in ("CUDA_HOME", "CUDA_PATH") if (folder := os.environ.get(key))]
     return [*named, Path("/usr/local/cuda")]
 
 
 def has_screen() -> bool:
-    """Tell whether a window can be opened here."""
+    """Return whether a window can be opened here."""
     return os.name == "nt" or any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def quiet_opencv() -> None:
-    """Keep OpenCV and FFmpeg from printing; call it before cv2 is imported.
+    """Turn off the messages of OpenCV and FFmpeg; call it before cv2 is imported.
 
-    What they say of a file that cannot be read, an error of ours says in one line.
+    The errors of this package replace them.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
-def disable_telemetry() -> None:
-    """Keep onnxruntime from telling Microsoft of its sessions, and from making up a device id.
+def load_onnxruntime() -> Any:
+    """Import onnxruntime with its telemetry disabled.
 
-    Official builds do both on Linux, too, from 1.32 on (their Privacy.md); it must be said before
-    onnxruntime is loaded. Who wants to tell sets the variable to 0.
+    From version 1.32 on, official builds report sessions and create a device id on Linux as well
+    (their Privacy.md). The variable must be set before the import; a value of the user is kept.
+
+    Raises:
+        PackageError: onnxruntime is not installed or does not load.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return require("onnxruntime")
 
 
 def configure_ray() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 def open_page(
     serve: str, token: str | None, pipeline: Pipeline, has_pictures: bool = True
 ) -> LivePage:
-    """Serve the results of a pipeline, and print the address on stderr.
+    """Serve the results of a pipeline.
 
     Args:
         serve: `HOST:PORT`, `HOST`, `PORT`, or empty for 127.0.0.1:8080.
@@ -41,7 +40,6 @@ def open_page(
         pipeline.engine.spec.labels, lambda: page_facts(pipeline),
         lambda result: annotator.draw(result.frame.frame_bgr, result.faces),
         has_pictures, tuple(part.name for part in parts) if len(parts) > 1 else ()))
-    print(f"fer-run: live page: {page.address}", file=sys.stderr)
     return page
 
 

@@ -1,250 +1,232 @@
-"""The pipeline: every frame of its sources is searched, classified, tracked, drawn, written."""
+"""The pipeline: read, detect, classify, track, draw and write every frame of a source."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import count
-
-import numpy as np
 
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
+from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.outputs.annotator import Annotator, blur_faces
 from feredge.runtime.outputs.base import AnnotatedOutput, Output
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.base import Source
+from feredge.runtime.timing import StageTimes, Summary
+from feredge.runtime.track.options import TrackOptions
 from feredge.runtime.track.source_tracks import SourceTracks
-
-STAGES = ("read", "detect", "classify", "track", "draw", "write")
 
 
 def classify(
     frame_bgr: Array, detector: Detector, engine: Engine, max_faces: int | None = None
 ) -> Faces:
-    """Find the faces of a frame and classify them, all in one batch.
+    """Detect the faces of a frame and classify them in one batch.
 
     Args:
         frame_bgr: `(h, w, 3)` uint8.
-        detector: finds the faces.
+        detector: detects the faces.
         engine: classifies them.
-        max_faces: keep the best of them only.
+        max_faces: keep the faces with the highest scores only.
+
+    Raises:
+        SourceError: the frame is None, as OpenCV returns it for a file that it cannot read.
+        EngineError: the network's output is not a probability distribution.
     """
+    if frame_bgr is None:
+        raise SourceError("frame_bgr is None, expected (h, w, 3) uint8: cv2.imread returns None "
+                          "for a file that it cannot read, so check the path and the file")
     faces = detector.detect(frame_bgr)[:max_faces].within(frame_bgr.shape)
-    return faces.classified(engine.classify(frame_bgr, faces.boxes_xyxy))
-
-
-class Latencies:
-    """Durations in bins 2 % wide: their percentiles need no more memory as they grow in number."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(1024, np.int64)
-
-    def add(self, seconds: float) -> None:
-        """Count one duration, 1 us to 10 min."""
-        self.counts[min(int(np.log(max(seconds, 1e-6) / 1e-6) / 0.02), 1023)] += 1
-
-    def percentile_ms(self, percent: float) -> float | None:
-        """Return a percentile within 1 %; None without samples."""
-        total = self.counts.sum()
-        if not total:
-            return None
-        place = int(np.searchsorted(np.cumsum(self.counts), total * percent / 100))
-        return float(1e-3 * np.exp((place + 0.5) * 0.02))
+    probabilities = engine.classify(frame_bgr, faces.boxes_xyxy)
+    return faces.with_probabilities(probabilities, engine.spec.labels)
 
 
 @dataclass(frozen=True)
-class StageTime:
-    """Median and 95th percentile of one stage, milliseconds a frame that went through it.
+class PipelineOptions:
+    """How frames are processed.
 
-    `age_ms` is the median age of a live frame after it. The classification of several frames in one
-    batch counts whole for each of them.
+    Attributes:
+        max_faces: keep the faces with the highest scores only; None: all faces.
+        concurrent_frames: frames in detection and classification at the same time, one thread each;
+            needs an engine and a detector on the CPU, and adds latency to live sources.
+        blur: pixelate all faces in the frames that the outputs receive.
+        tracks: tracking and smoothing; off for pictures, which have no order.
     """
 
-    median_ms: float
-    p95_ms: float
-    age_ms: float | None = None
+    max_faces: int | None = None
+    concurrent_frames: int = 1
+    blur: bool = False
+    tracks: TrackOptions = field(default_factory=TrackOptions)
 
+    def __post_init__(self) -> None:
+        """Check every value.
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did: frames, frames that a live source dropped, faces, and where time went."""
-
-    frames: int
-    dropped: int
-    faces: int
-    seconds: float
-    frames_per_s: float
-    stages: dict[str, StageTime]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return it as JSON's types."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        """Return it as two lines of text."""
-        dropped = f" ({self.dropped} dropped)" if self.dropped else ""
-        stages = ", ".join(
-            f"{name} {stage.median_ms:.1f} ({stage.p95_ms:.1f})"
-            for name, stage in self.stages.items()
-        )
-        return (f"{self.frames} frames{dropped}, {self.faces} faces, {self.frames_per_s:.1f} "
-                f"frames/s over {self.seconds:.1f} s\nmedian (95th percentile) ms: {stages}")
+        Raises:
+            UsageError: one is out of its range.
+        """
+        if self.max_faces is not None and self.max_faces < 0:
+            raise UsageError(f"max_faces is {self.max_faces}, expected 0 or more")
+        if self.concurrent_frames < 1:
+            raise UsageError(f"concurrent_frames is {self.concurrent_frames}, expected 1 or more")
+        if self.concurrent_frames > 1 and self.tracks.reuse is not None:
+            raise UsageError("reuse needs the frames one after the other: leave out reuse or "
+                             "concurrent_frames")
 
 
 class Pipeline:
-    """Runs a source to its end and keeps count; `summary` may be asked at any time.
+    """Processes a source to its end; any thread may ask for its `summary`.
 
-    A frame goes through two halves. `answer` searches and classifies it, by itself: `at_once`
-    frames go through it side by side, each in one thread, since two networks that run one after
-    the other never keep all cores busy. It needs an engine and a detector on the CPU, and it delays
-    a frame: a live source does better with one at a time. Of several sources, the frames that are
-    there go through it together, and all of their faces are one batch. `follow` needs the frames
-    before, so it takes them in their order: tracking, smoothing, drawing, writing.
+    Each frame goes through two halves. `analyze` detects and classifies; it needs no other frame,
+    so several frames may go through it concurrently. Tracking, smoothing, drawing and writing need
+    the frames in order. Frames of several sources are analyzed together, with all of their faces in
+    one batch.
 
-    With `detect_every` N both networks see every N-th frame only; in between the tracks carry their
-    boxes and their last answers.
+    Args:
+        source: where the frames come from; the caller closes it.
+        detector: detects the faces.
+        engine: classifies them.
+        outputs: receive the result of every frame; the caller closes them.
+        annotated_outputs: receive the annotated frame as well.
+        options: None: the defaults.
     """
 
     def __init__(
-        self, source: Source, detector: Detector, engine: Engine,
-        outputs: Sequence[Output], max_faces: int | None = None, at_once: int = 1, *,
-        annotated_outputs: Sequence[AnnotatedOutput] = (), tracks: bool = False,
-        detect_every: int = 1, blur: bool = False, smooth: bool = True,
+        self, source: Source, detector: Detector, engine: Engine, outputs: Sequence[Output] = (),
+        annotated_outputs: Sequence[AnnotatedOutput] = (), options: PipelineOptions | None = None,
     ) -> None:
+        options = options or PipelineOptions()
         self.source, self.detector, self.engine = source, detector, engine
         self.outputs, self.annotated_outputs = outputs, annotated_outputs
-        self.max_faces, self.at_once = max_faces, at_once
-        self.blur = blur
-        self.new_stream = partial(SourceTracks, tracks, tracks and smooth, detect_every, count(1))
-        # By source; pictures, which have no order, share one.
-        self.streams: dict[str, SourceTracks] = {}
+        self.options = options if source.is_ordered else replace(
+            options, tracks=replace(options.tracks, track=False))
+        self.tracks: dict[str, SourceTracks] = {}  # by source; pictures share one
+        self.track_ids = count(1)
         self.annotator = Annotator(engine.spec.labels)
-        self.times = {name: Latencies() for name in STAGES}
-        self.ages = {name: Latencies() for name in STAGES}
+        self.stages = StageTimes()
         self.frames = self.faces = 0
         self.started_s = time.perf_counter()
 
-    def run(self) -> None:
-        """Work through the source until it ends or is stopped."""
-        rounds = self.source.batches()
-        if self.at_once > 1:
-            return self.run_side_by_side(rounds)
-        while frames := self.read(rounds):
-            self.step(frames)
+    def run(self, on_frame: Callable[[FrameResult], None] | None = None) -> None:
+        """Process and write every frame until the source ends or is stopped.
 
-    def run_side_by_side(self, rounds: Iterator[list[Frame]]) -> None:
-        """Keep `at_once` threads busy, and one more frame ready for each of them."""
+        Args:
+            on_frame: called with the result of every frame after it was written.
+        """
+        for result in self.results():
+            self.write(result, self.annotate(result))
+            if on_frame is not None:
+                on_frame(result)
+
+    def results(self) -> Iterator[FrameResult]:
+        """Yield the result of every frame, in order, without drawing and writing."""
+        batches = self.read()
+        if self.options.concurrent_frames > 1:
+            analyzed: Iterable[list[FrameResult]] = self.analyze_concurrently(batches)
+        else:
+            analyzed = map(self.analyze, batches)
+        for results in analyzed:
+            for result in results:
+                self.tracks_of(result.frame).track(result)
+                yield result
+
+    def read(self) -> Iterator[list[FrameResult]]:
+        """Yield an empty result per frame of each batch; the frames to detect are marked."""
+        batches = self.source.batches()
+        while True:
+            start_s = time.perf_counter()
+            frames = next(batches, [])
+            if not frames:
+                return
+            times_s = {"read": time.perf_counter() - start_s}
+            yield [FrameResult(frame, self.tracks_of(frame).next_is_detected(),
+                               times_s=dict(times_s)) for frame in frames]
+
+    def analyze_concurrently(
+        self, batches: Iterator[list[FrameResult]]
+    ) -> Iterator[list[FrameResult]]:
+        """Keep all threads busy, with one more frame queued for each; yield in order."""
         waiting: deque[Future[list[FrameResult]]] = deque()
-        with ThreadPoolExecutor(self.at_once, "frames") as threads:
-            while frames := self.read(rounds):
-                waiting.append(threads.submit(self.answer, self.begun(frames)))
-                if len(waiting) > 2 * self.at_once:
-                    self.follow(waiting.popleft().result())
+        threads = ThreadPoolExecutor(self.options.concurrent_frames, "frames")
+        try:
+            for batch in batches:
+                waiting.append(threads.submit(self.analyze, batch))
+                if len(waiting) > 2 * self.options.concurrent_frames:
+                    yield waiting.popleft().result()
             while waiting and not self.source.stopped:
-                self.follow(waiting.popleft().result())
+                yield waiting.popleft().result()
+        finally:
             threads.shutdown(cancel_futures=True)
 
-    def read(self, rounds: Iterator[list[Frame]]) -> list[Frame]:
-        """Take the next frame, one a source at most; none at the end."""
-        start_s = time.perf_counter()
-        frames = next(rounds, [])
-        self.times["read"].add(time.perf_counter() - start_s)
-        return frames
-
-    def step(self, frames: list[Frame]) -> None:
-        """Take frames of different sources through both halves."""
-        self.follow(self.answer(self.begun(frames)))
-
-    def begun(self, frames: list[Frame]) -> list[FrameResult]:
-        """Return what the answers will be, once it is clear whose turn a search is."""
-        return [FrameResult(frame, next(self.stream(frame).is_detected)) for frame in frames]
-
-    def stream(self, frame: Frame) -> SourceTracks:
-        """Return what is kept of a frame's source."""
+    def tracks_of(self, frame: Frame) -> SourceTracks:
+        """Return the state of a frame's source."""
         name = frame.source if self.source.is_ordered else ""
-        if name not in self.streams:
-            self.streams[name] = self.new_stream()
-        return self.streams[name]
+        if name not in self.tracks:
+            self.tracks[name] = SourceTracks(self.options.tracks, self.track_ids)
+        return self.tracks[name]
 
-    def answer(self, answers: list[FrameResult]) -> list[FrameResult]:
-        """Search and classify frames whose turn it is; several threads may do so at once."""
-        searched = [answer for answer in answers if answer.is_detected]
-        for answer in searched:
-            with answer.timed("detect"):
-                answer.detections = self.detector.detect(answer.frame.frame_bgr)
-            best = answer.detections[: self.max_faces]
-            answer.faces = best.within(answer.frame.frame_bgr.shape)
-        if searched:
-            self.classify(searched)
-        return answers
+    def analyze(self, results: list[FrameResult]) -> list[FrameResult]:
+        """Detect and classify the faces of one batch of frames; several threads may call it."""
+        detected = [result for result in results if result.is_detected]
+        for result in detected:
+            with result.timed("detect"):
+                result.detections = self.detector.detect(result.frame.frame_bgr)
+            best = result.detections[: self.options.max_faces]
+            result.faces = best.within(result.frame.frame_bgr.shape)
+        if detected:
+            self.classify(detected)
+        return results
 
-    def classify(self, answers: list[FrameResult]) -> None:
+    def classify(self, results: list[FrameResult]) -> None:
         """Classify the faces of all frames in one batch."""
+        states = [self.tracks_of(result.frame) for result in results]
         with ExitStack() as timing:
-            for answer in answers:
-                timing.enter_context(answer.timed("classify"))
-            probabilities = self.engine.classify_frames(
-                [answer.frame.frame_bgr for answer in answers],
-                [answer.faces.boxes_xyxy for answer in answers],
-                [answer.frame.source for answer in answers],
+            for result in results:
+                timing.enter_context(result.timed("classify"))
+            classified = self.engine.classify_frames(
+                [result.frame.frame_bgr for result in results],
+                [state.boxes_to_classify(result) for state, result in zip(states, results)],
             )
-        for answer, rows in zip(answers, probabilities):
-            answer.faces = answer.faces.classified(rows)
+        for result, state, probabilities in zip(results, states, classified):
+            result.faces = result.faces.with_probabilities(
+                state.all_probabilities(probabilities), self.engine.spec.labels)
 
-    def follow(self, answers: list[FrameResult]) -> None:
-        """Track, smooth, draw and write frames, after those before them."""
-        for answer in answers:
-            self.stream(answer.frame).track(answer)
-            self.write(answer, self.annotate(answer))
-
-    def annotate(self, answer: FrameResult) -> Array | None:
+    def annotate(self, result: FrameResult) -> Array | None:
         """Blur the frame if asked, and return it with its faces drawn, `(h, w, 3)` uint8.
 
         The outputs never receive a frame that is not blurred. None: no output needs a picture.
         """
-        if not self.blur and not self.annotated_outputs:
+        if not self.options.blur and not self.annotated_outputs:
             return None
-        with answer.timed("draw"):
-            if self.blur:
-                boxes_xyxy = np.concatenate(self.stream(answer.frame).hidden_boxes(answer))
-                blurred_bgr = blur_faces(answer.frame.frame_bgr, boxes_xyxy)
-                answer.frame = replace(answer.frame, frame_bgr=blurred_bgr)
+        with result.timed("draw"):
+            if self.options.blur:
+                boxes_xyxy = self.tracks_of(result.frame).boxes_to_blur(result)
+                blurred_bgr = blur_faces(result.frame.frame_bgr, boxes_xyxy)
+                result.frame = replace(result.frame, frame_bgr=blurred_bgr)
             if not self.annotated_outputs:
                 return None
-            return self.annotator.draw(answer.frame.frame_bgr, answer.faces)
+            return self.annotator.draw(result.frame.frame_bgr, result.faces)
 
-    def write(self, answer: FrameResult, annotated_bgr: Array | None) -> None:
+    def write(self, result: FrameResult, annotated_bgr: Array | None) -> None:
         """Pass one frame to the outputs and count it."""
-        with answer.timed("write"):
+        with result.timed("write"):
             for output in self.outputs:
-                output.write(answer)
+                output.write(result)
             if annotated_bgr is not None:
                 for annotated_output in self.annotated_outputs:
-                    annotated_output.write_annotated(answer, annotated_bgr)
-        for stage, seconds in answer.times_s.items():
-            self.times[stage].add(seconds)
-        for stage, age_ms in answer.ages_ms.items():
-            self.ages[stage].add(age_ms / 1e3)
+                    annotated_output.write_annotated(result, annotated_bgr)
+        self.stages.add(result)
         self.frames += 1
-        self.faces += len(answer.faces)
-        self.stream(answer.frame).count(answer.frame.index, self.source.is_live)
+        self.faces += len(result.faces)
+        self.tracks_of(result.frame).count(result.frame.index, self.source.is_live)
 
     def summary(self) -> Summary:
         """Return the totals so far."""
         seconds = time.perf_counter() - self.started_s
-        stages = {}
-        for name, times in self.times.items():
-            median_ms, p95_ms = times.percentile_ms(50), times.percentile_ms(95)
-            if median_ms is not None and p95_ms is not None:
-                age_ms = self.ages[name].percentile_ms(50)
-                stages[name] = StageTime(round(median_ms, 3), round(p95_ms, 3),
-                                         None if age_ms is None else round(age_ms, 3))
-        rate = round(self.frames / seconds, 2)
-        dropped = sum(stream.dropped for stream in list(self.streams.values()))
-        return Summary(self.frames, dropped, self.faces, round(seconds, 3), rate, stages)
+        dropped = sum(state.dropped for state in list(self.tracks.values()))
+        return Summary(self.frames, dropped, self.faces, round(seconds, 3),
+                       round(self.frames / seconds, 2), self.stages.summary(),
+                       tuple(self.source.problems))

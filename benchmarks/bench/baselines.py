@@ -18,6 +18,7 @@ import numpy as np
 from feredge.benchmarks.bench.candidates import Candidate
 from feredge.runtime.engines import Engine
 from feredge.runtime.engines.onnxruntime import open_session
+from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.errors import CheckpointError, EngineError, PackageError, require
 from feredge.runtime.machine import cores
 from feredge.runtime.results import Array
@@ -106,7 +107,7 @@ def torch_compile(subject: Subject) -> Iterator[Candidate]:
 
 def bare_fp32(subject: Subject) -> Iterator[Candidate]:
     """Yield the FP32 graph in onnxruntime with its default settings."""
-    ort = require("onnxruntime")
+    ort = load_onnxruntime()
     path = sibling_path(subject.path, ".onnx", "--baseline onnxruntime-fp32")
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     yield Candidate("onnxruntime-fp32", "fp32", session_infer(session))

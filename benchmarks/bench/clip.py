@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError
 from feredge.runtime.outputs.text import JsonLines
 from feredge.runtime.outputs.video import VideoFile
-from feredge.runtime.pipeline import STAGES, Latencies, Pipeline, classify
+from feredge.runtime.pipeline import Pipeline, classify
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.results import Array, Frame
+from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.sources import Source, frames_of, open_source
 from feredge.runtime.sources.base import DEFAULT_FPS
 from feredge.runtime.sources.live import LiveSource
@@ -39,7 +40,7 @@ class SplitEngine:
         self.engine, self.spec, self.samples = engine, engine.spec, samples
 
     def classify_frames(
-        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
+        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array]
     ) -> list[Array]:
         """Classify the faces of a clip's frame, alone in its list: `(n, classes)`."""
         return [self.classify(frames_bgr[0], boxes_xyxy[0])]
@@ -63,30 +64,14 @@ def timed(samples: Samples, stage: str) -> Iterator[None]:
     samples.setdefault(stage, []).append(time.perf_counter() - start_s)
 
 
-class Kept(Latencies):
-    """A stage's times, each of them kept."""
-
-    def __init__(self, seconds: list[float]) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def add(self, seconds: float) -> None:
-        """Keep one."""
-        super().add(seconds)
-        self.seconds.append(seconds)
-
-
-class TimedPipeline(Pipeline):
-    """A pipeline that keeps every time, and each frame's from its arrival to its last output."""
-
-    samples: Samples
-
-    def step(self, frames: list[Frame]) -> None:
-        """Work on one frame."""
-        with timed(self.samples, "end to end"):
-            super().step(frames)
-        if (age_ms := frames[0].age_ms) is not None:
-            self.samples.setdefault("age", []).append(age_ms / 1e3)
+def keep_times(samples: Samples, result: FrameResult) -> None:
+    """Add the seconds of each stage of a frame, their sum without reading, and its final age."""
+    for stage, seconds in result.times_s.items():
+        samples.setdefault(stage, []).append(seconds)
+    total_s = sum(result.times_s.values()) - result.times_s["read"]
+    samples.setdefault("end to end", []).append(total_s)
+    if (age_ms := result.ages_ms.get("write")) is not None:
+        samples.setdefault("age", []).append(age_ms / 1e3)
 
 
 class PacedCapture:
@@ -161,11 +146,11 @@ def offline(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     """Work through every frame as fast as it goes."""
     source = opened(clip)
     try:
-        with piped(source, detector, engine) as pipeline:
-            pipeline.run()
+        with piped(source, detector, engine) as (pipeline, samples):
+            pipeline.run(partial(keep_times, samples))
     finally:
         source.close()
-    return told(pipeline, pipeline.frames)
+    return told(pipeline, samples, pipeline.frames)
 
 
 def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
@@ -173,42 +158,38 @@ def live(clip: Path, detector: Detector, engine: Engine) -> dict[str, Any]:
     capture = PacedCapture(clip)
     source = LiveSource(clip.name, lambda: capture, retry_s=0, capture=capture)
     try:
-        with piped(source, detector, engine) as pipeline, suppress(SourceError):
-            pipeline.run()  # to a live source the clip's end is a loss
+        with piped(source, detector, engine) as (pipeline, samples), suppress(SourceError):
+            pipeline.run(partial(keep_times, samples))  # the end of the clip is a lost source
     finally:
         source.close()
     if not capture.ended:
         raise SourceError(f"{clip} stopped delivering after {capture.delivered} frames")
-    return told(pipeline, capture.delivered)
+    return told(pipeline, samples, capture.delivered)
 
 
 @contextmanager
 def piped(
     source: Source, detector: Detector, engine: Engine
-) -> Iterator[TimedPipeline]:
-    """Give a pipeline that draws and writes into a folder that goes away with it."""
+) -> Iterator[tuple[Pipeline, Samples]]:
+    """Give a pipeline that draws and writes into a temporary folder, and its stages' samples."""
     samples: Samples = {}
     split: Any = SplitEngine(engine, samples)
     with tempfile.TemporaryDirectory() as folder:
         video = VideoFile(Path(folder) / "annotated.mp4", source.fps)
         lines = JsonLines(str(Path(folder) / "faces.jsonl"), engine.spec.labels)
-        pipeline = TimedPipeline(source, detector, split, [lines], annotated_outputs=[video],
-                                 tracks=True)
-        pipeline.samples = samples
-        pipeline.times = {stage: Kept(samples.setdefault(stage, [])) for stage in STAGES}
         try:
-            yield pipeline
+            yield Pipeline(source, detector, split, [lines], [video]), samples
         finally:
             video.close()
             lines.close()
 
 
-def told(pipeline: TimedPipeline, delivered: int) -> dict[str, Any]:
+def told(pipeline: Pipeline, samples: Samples, delivered: int) -> dict[str, Any]:
     """Return what a run did."""
     summary = pipeline.summary()
     return {
         "frames": summary.frames, "faces": summary.faces, "dropped": delivered - summary.frames,
         "frames_per_s": summary.frames_per_s,
         "stages": {stage: asdict(Statistics.of(seconds))
-                   for stage, seconds in pipeline.samples.items()},
+                   for stage, seconds in samples.items()},
     }

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -25,8 +26,7 @@ def operator_ms(onnx_path: Path, crops: Array) -> dict[str, float]:
         Milliseconds per inference by kind of operator, largest first; the kinds are those of the
         graph after onnxruntime's optimization, with fused operators.
     """
-    import onnxruntime as ort
-
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_profiling = True

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from feredge.runtime.environment import load_onnxruntime
+
 BEST_OF = 7
 MATMUL_SIDE = 1536
 COPY_BYTES = 1 << 28  # beyond every cache
@@ -105,9 +107,9 @@ def measure_peak() -> Peak:
 
 def product(operator: str, a: Any, constant: Any) -> Callable[[], Any]:
     """Return a matrix product in onnxruntime; the second factor is a constant, as weights are."""
-    import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 
+    ort = load_onnxruntime()
     kinds = {"MatMul": (TensorProto.FLOAT, TensorProto.FLOAT),
              "MatMulInteger": (TensorProto.UINT8, TensorProto.INT32)}
     graph = helper.make_graph(

@@ -54,10 +54,10 @@ def source() -> Any:
 def result(index: int, with_event: bool = True) -> FrameResult:
     """Return a frame with one face, and a track that enters."""
     probabilities = np.array([[0.9, 0.1]], np.float32)
-    faces = Faces.detected(np.array([[0, 0, 9, 9]]), np.zeros((1, 5, 2)), np.ones(1))
+    faces = Faces.from_detections(np.array([[0, 0, 9, 9]]), np.zeros((1, 5, 2)), np.ones(1))
     events = [TrackEvent("enter", index + 1)] if with_event else []
     frame = Frame(index, np.zeros((2, 2, 3), np.uint8), "door", index / 25)
-    return FrameResult(frame, faces=faces.classified(probabilities), events=events)
+    return FrameResult(frame, faces=faces.with_probabilities(probabilities), events=events)
 
 
 def publish(port: int, spool: Path | None) -> Publisher:

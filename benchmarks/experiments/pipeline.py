@@ -32,7 +32,7 @@ from feredge.runtime import Engine, open_detector, open_engine
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.machine import cores
 from feredge.runtime.outputs.text import JsonLines
-from feredge.runtime.pipeline import Pipeline
+from feredge.runtime.pipeline import Pipeline, PipelineOptions
 from feredge.runtime.preprocess.opencv import crop_faces
 from feredge.runtime.results import Array, Frame
 from feredge.runtime.sources import frames_of, open_source
@@ -61,7 +61,8 @@ def piped_s(clip: Path, detector: Detector, engine: Engine, lines: Path) -> floa
     """Return the seconds a frame of the whole pipeline that writes JSON lines."""
     source = open_source(str(clip))
     output = JsonLines(str(lines), engine.spec.labels)
-    pipeline = Pipeline(source, detector, engine, [output], at_once=cores(), tracks=True)
+    options = PipelineOptions(concurrent_frames=cores())
+    pipeline = Pipeline(source, detector, engine, [output], options=options)
     start_s = time.perf_counter()
     pipeline.run()
     seconds = time.perf_counter() - start_s
@@ -116,13 +117,15 @@ class Looped:
         self.clip = clip
         self.resident_mb: dict[int, float] = {}
 
-    def frames(self) -> Iterator[Frame]:
+    problems = ()
+
+    def batches(self) -> Iterator[list[Frame]]:
         """Yield the clip's frames, LOOPED of them."""
         delivered = 0
         while True:
             source = open_source(str(self.clip))
             for frame in frames_of(source):
-                yield frame
+                yield [frame]
                 delivered += 1
                 if delivered in (EARLY, LOOPED):
                     self.resident_mb[delivered] = resident_mb()
@@ -141,7 +144,8 @@ def memory(clip: Path, detector: Detector, engine: Engine, lines: Path) -> dict[
     """Return the resident megabytes after 1,000 and after 10,000 frames."""
     output = JsonLines(str(lines), engine.spec.labels)
     source: Any = Looped(clip)
-    Pipeline(source, detector, engine, [output], at_once=cores(), tracks=True).run()
+    options = PipelineOptions(concurrent_frames=cores())
+    Pipeline(source, detector, engine, [output], options=options).run()
     output.close()
     return {"early_mb": source.resident_mb[EARLY], "late_mb": source.resident_mb[LOOPED]}
 

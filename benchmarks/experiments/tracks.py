@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ from feredge.runtime import Engine, Faces, open_detector, open_engine
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.machine import cores
 from feredge.runtime.outputs.text import JsonLines
-from feredge.runtime.pipeline import Pipeline
+from feredge.runtime.pipeline import Pipeline, PipelineOptions
 from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.sources import open_source
-from feredge.runtime.track.reuse import ReusingEngine
+from feredge.runtime.track.options import TrackOptions
+from feredge.runtime.track.reuse import PredictionReuse
 from feredge.runtime.track.smoothing import Smoother
 from feredge.runtime.track.tracker import overlaps
 
@@ -42,6 +43,8 @@ STEADY_CLIPS, STEADY_S = 12, 10.0  # 48 faces, 8 minutes
 CHANGE_CLIPS, CHANGE_S = 24, 3.0  # 96 changes, each in the middle of six seconds
 SURE = 0.8  # a change counts where the network gives most frames before, and after, one label
 DETECT_EVERY, ROUNDS = 3, 9
+UNSMOOTHED = TrackOptions(smooth=False)
+SKIPPED = TrackOptions(smooth=False, detect_every=DETECT_EVERY)
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 
 
@@ -51,6 +54,8 @@ class Kept:
 
     faces: list[Faces]
     times_s: list[float]
+    reuse: PredictionReuse | None = None
+
     def write(self, answer: FrameResult) -> None:
         """Keep one."""
         self.faces.append(answer.faces)
@@ -75,14 +80,17 @@ class Kept:
         return {track_id: np.array(track) for track_id, track in rows.items()}
 
 
-def kept(clip: Path, detector: Detector, engine: Engine, **options: Any) -> Kept:
-    """Run a clip with tracks but without smoothing, and keep what it says."""
+def kept(
+    clip: Path, detector: Detector, engine: Engine, tracks: TrackOptions = UNSMOOTHED
+) -> Kept:
+    """Run a clip with tracks but without smoothing, and keep the faces of every frame."""
     source, output = open_source(str(clip)), Kept([], [])
-    at_once = 1 if isinstance(engine, ReusingEngine) else cores()
-    pipeline = Pipeline(source, detector, engine, [output], at_once=at_once, tracks=True,
-                        smooth=False, **options)
+    options = PipelineOptions(concurrent_frames=1 if tracks.reuse else cores(), tracks=tracks)
+    pipeline = Pipeline(source, detector, engine, [output], options=options)
     pipeline.run()
     source.close()
+    for state in pipeline.tracks.values():
+        output.reuse = state.reuse
     return output
 
 
@@ -134,8 +142,8 @@ def frames_per_s(clip: Path, detector: Detector, engine: Engine, every: int, lin
     """Return the rate of fer-run --jsonl on a clip, as it really works on it."""
     source, output = open_source(str(clip)), JsonLines(str(lines), engine.spec.labels)
     start_s = time.perf_counter()
-    pipeline = Pipeline(source, detector, engine, [output], at_once=cores(), tracks=True,
-                        detect_every=every)
+    options = PipelineOptions(concurrent_frames=cores(), tracks=TrackOptions(detect_every=every))
+    pipeline = Pipeline(source, detector, engine, [output], options=options)
     pipeline.run()
     seconds = time.perf_counter() - start_s
     output.close()
@@ -146,7 +154,7 @@ def frames_per_s(clip: Path, detector: Detector, engine: Engine, every: int, lin
 def detect_every(clips: Sequence[Path], runs: Sequence[Kept], detector: Detector, engine: Engine,
                  lines: Path) -> dict[str, Any]:
     """Compare a search of every third frame with one of each, in rate, boxes and labels."""
-    counts = np.array([same_boxes(run, kept(clip, detector, engine, detect_every=DETECT_EVERY))
+    counts = np.array([same_boxes(run, kept(clip, detector, engine, SKIPPED))
                        for clip, run in zip(clips, runs)]).sum(axis=0)
     rounds = [[frames_per_s(clips[0], detector, engine, every, lines)
                for every in (1, DETECT_EVERY)] for _ in range(ROUNDS)]
@@ -160,15 +168,16 @@ def detect_every(clips: Sequence[Path], runs: Sequence[Kept], detector: Detector
 
 def reuse(clip: Path, detector: Detector, engine: Engine, threshold: float) -> dict[str, float]:
     """Return the share of classifications saved, and of labels that are those without reuse."""
-    plain, reusing = kept(clip, detector, engine), ReusingEngine(engine, threshold)
-    got = kept(clip, detector, reusing)
+    plain = kept(clip, detector, engine)
+    got = kept(clip, detector, engine, replace(UNSMOOTHED, reuse=threshold))
+    assert got.reuse is not None, "the run was given a threshold"
     pairs = list(zip(plain.faces, got.faces))
     raw = [first.label_ids == second.label_ids for first, second in pairs]
     shown = [first.label_ids == second.label_ids
              for first, second in zip(plain.smoothed().faces, got.smoothed().faces)]
     change = [np.abs(first.probabilities - second.probabilities).max(axis=1)
               for first, second in pairs]
-    return {"threshold": threshold, "saved": reusing.reused / reusing.asked,
+    return {"threshold": threshold, "saved": got.reuse.reused / got.reuse.total,
             "same_raw_label": float(np.concatenate(raw).mean()),
             "same_shown_label": float(np.concatenate(shown).mean()),
             "mean_change": float(np.concatenate(change).mean())}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
-import onnxruntime as ort
 
+from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.machine import exact_8_bit_weights
 
 
@@ -26,6 +26,7 @@ def session_of(
     named = {value.name: value for node in model.graph for value in node.outputs}
     present = {value.name for value in model.graph.outputs}
     model.graph.outputs.extend(named[name] for name in extra_outputs if name not in present)
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if not integer_kernels:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
@@ -154,8 +155,8 @@ def cpu_int8_convs(model: ir.Model) -> set[str]:
     """Return the convolutions that onnxruntime itself turned into integer ones on this machine."""
     import onnx
     import onnx_ir as ir
-    import onnxruntime as ort
 
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:

@@ -64,13 +64,13 @@ def face_rows(faces: Faces, labels: Sequence[str]) -> list[Row]:
 def faces_of(row: Row, labels: Sequence[str]) -> Faces:
     """Return the faces of a row as they were before `face_rows`, without tracks."""
     faces, count = row["faces"], len(row["faces"])
-    found = Faces.detected(
+    found = Faces.from_detections(
         np.reshape([face["box"] for face in faces], (count, 4)),
         np.reshape([face["landmarks"] for face in faces], (count, 5, 2)),
         np.array([face["score"] for face in faces]),
     )
     rows = [face["probabilities"] for face in faces]
-    return found.classified(np.reshape(np.asarray(rows, np.float32), (count, len(labels))))
+    return found.with_probabilities(np.reshape(np.asarray(rows, np.float32), (count, len(labels))))
 
 
 def table_bytes(rows: Sequence[Row], schema: Any) -> bytes:

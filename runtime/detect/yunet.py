@@ -114,7 +114,7 @@ def decoded(
     rows = np.asarray(kept, np.int64).reshape(-1)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     factor = np.array(scale)
-    return Faces.detected(
+    return Faces.from_detections(
         boxes[rows] / np.tile(factor, 2), landmarks[rows] / factor, scores[rows]
     )
 

@@ -9,14 +9,16 @@ from feredge.runtime.errors import EngineError
 
 __all__ = ["Engine", "open_engine"]
 
+BUNDLED = Path(__file__).parents[1] / "weights" / "manet.int8.onnx"
+
 
 def open_engine(
-    path: str | Path, cuda_graphs: bool = True, threads: int | None = None
+    path: str | Path | None = None, cuda_graphs: bool = True, threads: int | None = None
 ) -> Engine:
     """Open an exported network with the backend that its suffix names.
 
     Args:
-        path: an ONNX file or a plan that `fer-export` wrote.
+        path: an ONNX file or a plan that `fer-export` wrote; None is the bundled network.
         cuda_graphs: replay what a frame launches on a GPU as one graph.
         threads: how many a call may use on the CPU; None: one a core. Several threads may call an
             engine on the CPU at once.
@@ -25,7 +27,7 @@ def open_engine(
         EngineError: the file is missing, damaged, of another kind, or needs what is not here.
         SpecError: its ModelSpec is missing or broken.
     """
-    path = Path(path)
+    path = BUNDLED if path is None else Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise EngineError(f"engine {path} {what}; export one with: fer-export --model manet --int8")

@@ -49,17 +49,16 @@ class Engine(Closeable):
             ValueError: the frame has another shape or dtype; a BoxError for a box without a crop.
             EngineError: the network's output is not a probability distribution.
         """
-        return self.classify_frames([frame_bgr], [boxes_xyxy], [""])[0]
+        return self.classify_frames([frame_bgr], [boxes_xyxy])[0]
 
     def classify_frames(
-        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
+        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array]
     ) -> list[Array]:
         """Classify the faces of several frames, all in one batch.
 
         Args:
             frames_bgr: as for `classify`; their sizes may differ.
             boxes_xyxy: for each frame `(n, 4)`, pixel edges.
-            sources: where each frame is from; matters to an engine that remembers faces.
 
         Returns:
             For each frame `(n, classes)` float32 probabilities.

@@ -10,7 +10,8 @@ import numpy as np
 
 from feredge.runtime import machine
 from feredge.runtime.engines.base import Engine
-from feredge.runtime.errors import EngineError, SpecError, require
+from feredge.runtime.environment import load_onnxruntime
+from feredge.runtime.errors import EngineError, SpecError
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
@@ -27,7 +28,7 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     Raises:
         EngineError: onnxruntime cannot read it, with its reason.
     """
-    ort = require("onnxruntime")
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only: its warnings are not for the user of a camera

@@ -1,96 +1,93 @@
-"""Reuse: a face that barely changed since it was classified keeps that answer."""
+"""Reuse of predictions: a face that has barely changed is not classified again.
+
+A face is compared with the face of the previous frame whose box it overlaps most, in grey at
+16x16 px, by the mean absolute difference on the 0 to 255 scale. The reference is the thumbnail at
+the last classification, so that slow changes accumulate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from feredge.runtime.engines.base import Engine
 from feredge.runtime.results import Array
-from feredge.runtime.track.tracker import assigned
+from feredge.runtime.track.tracker import assign
 
-THUMBNAIL = 16  # px a side: coarse enough for a detector's jitter, fine enough for a mouth
+THUMBNAIL_PX = 16  # coarse enough for the jitter of a detector, fine enough for a mouth
 
 
 @dataclass(frozen=True)
-class Known:
-    """A face of the last frame: where it was, and what it looked like when it was classified."""
+class ClassifiedFace:
+    """A face of the last frame: its box there, and thumbnail and result of its classification.
+
+    `box_xyxy` is `(4,)` in px, `thumbnail` `(16, 16)` float32, `probabilities` `(classes,)`.
+    """
 
     box_xyxy: Array
     thumbnail: Array
     probabilities: Array
 
 
-class ReusingEngine(Engine):
-    """An engine that classifies only the faces that changed; a source's frames come in order.
+class PredictionReuse:
+    """The predictions of one source that may be reused; its frames must come in order.
 
-    A face is compared with the one in the last frame whose box it overlaps most, in grey at
-    16x16 px, by the mean absolute difference on the 0 to 255 scale. It is compared with what that
-    one looked like when it was classified, so that a slow change adds up.
+    Every frame takes two calls: `select` returns the faces to classify, `complete` takes their
+    probabilities and returns those of all faces.
 
     Args:
-        engine: classifies; the caller closes it.
-        threshold: a face that differs by less keeps its answer.
+        threshold: a face whose thumbnail differs by less keeps its prediction.
     """
 
-    def __init__(self, engine: Engine, threshold: float) -> None:
-        self.engine, self.spec, self.max_batch = engine, engine.spec, engine.max_batch
+    def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self.known: dict[str, list[Known]] = {}  # of each source
-        self.asked = self.reused = 0
+        self.previous: list[ClassifiedFace] = []
+        self.current: list[ClassifiedFace | None] = []
+        self.boxes_xyxy = np.zeros((0, 4), np.float32)
+        self.thumbnails: list[Array] = []
+        self.total = self.reused = 0
 
-    def classify_frames(
-        self, frames_bgr: Sequence[Array], boxes_xyxy: Sequence[Array], sources: Sequence[str]
-    ) -> list[Array]:
-        """Classify the faces that changed; see `Engine.classify_frames`."""
-        thumbnails = [[thumbnail(frame_bgr, box) for box in boxes]
-                      for frame_bgr, boxes in zip(frames_bgr, boxes_xyxy)]
-        kept = [self.unchanged(self.known.get(source, []), boxes, looks)
-                for source, boxes, looks in zip(sources, boxes_xyxy, thumbnails)]
-        new = [[row for row in range(len(boxes)) if row not in known]
-               for boxes, known in zip(boxes_xyxy, kept)]
-        changed = [boxes[rows] for boxes, rows in zip(boxes_xyxy, new)]
-        fresh = self.engine.classify_frames(frames_bgr, changed, sources)
-        for k, source in enumerate(sources):
-            answers = kept[k] | {row: Known(boxes_xyxy[k][row], thumbnails[k][row], probabilities)
-                                 for row, probabilities in zip(new[k], fresh[k])}
-            self.known[source] = [answers[row] for row in range(len(boxes_xyxy[k]))]
-            self.asked, self.reused = self.asked + len(answers), self.reused + len(kept[k])
-        return [self.probabilities(source) for source in sources]
+    def select(self, frame_bgr: Array, boxes_xyxy: Array) -> Array:
+        """Return the rows of the faces that have to be classified, `(m,)` int64.
 
-    def probabilities(self, source: str) -> Array:
-        """Return the answers to a source's last frame, `(n, classes)`."""
-        found = [known.probabilities for known in self.known[source]]
-        return np.array(found, np.float32).reshape(-1, len(self.spec.labels))
+        Args:
+            frame_bgr: `(h, w, 3)` uint8.
+            boxes_xyxy: `(n, 4)` float32, pixel edges.
+        """
+        self.boxes_xyxy = boxes_xyxy
+        self.thumbnails = [thumbnail(frame_bgr, box) for box in boxes_xyxy]
+        self.current = [None] * len(boxes_xyxy)
+        before = np.array([face.box_xyxy for face in self.previous]).reshape(-1, 4)
+        for row, place in assign(before, boxes_xyxy):
+            face = self.previous[place]
+            if np.abs(self.thumbnails[row] - face.thumbnail).mean() < self.threshold:
+                self.current[row] = ClassifiedFace(boxes_xyxy[row], face.thumbnail,
+                                                   face.probabilities)
+        rows = [row for row, face in enumerate(self.current) if face is None]
+        self.total, self.reused = (self.total + len(boxes_xyxy),
+                                   self.reused + len(boxes_xyxy) - len(rows))
+        return np.array(rows, np.int64)
 
-    def unchanged(
-        self, faces: list[Known], boxes_xyxy: Array, thumbnails: list[Array]
-    ) -> dict[int, Known]:
-        """Return what is known of the faces that look as they did, by their row, boxes renewed."""
-        before = np.array([known.box_xyxy for known in faces]).reshape(-1, 4)
-        pairs = [(row, faces[place]) for row, place in assigned(before, boxes_xyxy)]
-        return {row: Known(boxes_xyxy[row], known.thumbnail, known.probabilities)
-                for row, known in pairs
-                if np.abs(thumbnails[row] - known.thumbnail).mean() < self.threshold}
+    def complete(self, probabilities: Array) -> Array:
+        """Return the probabilities of all faces of the frame, `(n, classes)` float32.
 
-    def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
-        return self.engine._classify(parts)
-
-    def _infer(self, crops: Array) -> Array:
-        return self.engine._infer(crops)
-
-    def close(self) -> None:
-        """Forget the faces; the engine itself stays open."""
-        self.known.clear()
+        Args:
+            probabilities: `(m, classes)`, of the faces that `select` returned.
+        """
+        new, classes = iter(probabilities), probabilities.shape[1]
+        self.previous = [
+            face or ClassifiedFace(self.boxes_xyxy[row], self.thumbnails[row], next(new))
+            for row, face in enumerate(self.current)
+        ]
+        return np.array([face.probabilities for face in self.previous],
+                        np.float32).reshape(-1, classes)
 
 
 def thumbnail(frame_bgr: Array, box_xyxy: Array) -> Array:
-    """Return what of a box is in the frame, grey, `(16, 16)` float32."""
+    """Return the part of a box that lies in the frame, grey, `(16, 16)` float32."""
     x0, y0, x1, y1 = np.clip(np.rint(box_xyxy), 0, None).astype(int)
     x0, y0 = min(x0, frame_bgr.shape[1] - 1), min(y0, frame_bgr.shape[0] - 1)
     area = frame_bgr[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    small = cv2.resize(area, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(area, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.float32)

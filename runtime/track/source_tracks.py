@@ -1,35 +1,55 @@
-"""What is kept of one source from frame to frame: who is there, and whose turn a search is."""
+"""The state of one source between frames: its tracks, smoothing, reuse, and counters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import cycle
+
+import numpy as np
 
 from feredge.runtime.results import Array, FrameResult
+from feredge.runtime.track.options import TrackOptions
+from feredge.runtime.track.reuse import PredictionReuse
 from feredge.runtime.track.smoothing import Smoother
 from feredge.runtime.track.tracker import Tracker
 
 
 class SourceTracks:
-    """One source's persons and counts; its frames come in order.
+    """The state of one source between frames; its frames must come in order.
 
     Args:
-        tracks: number persons.
-        smooth: steady their results over time.
-        detect_every: search every N-th frame.
-        numbers: names persons, over all sources.
+        options: tracking, smoothing, skipped detections and reuse.
+        track_ids: the numbers of new tracks, shared by all sources.
     """
 
-    def __init__(
-        self, tracks: bool, smooth: bool, detect_every: int, numbers: Iterator[int]
-    ) -> None:
-        self.tracker = Tracker(numbers) if tracks else None
-        self.smoother = Smoother() if smooth else None
-        self.is_detected = cycle([True] + [False] * (detect_every - 1))
-        self.frames = self.dropped = 0
+    def __init__(self, options: TrackOptions, track_ids: Iterator[int]) -> None:
+        self.detect_every = options.detect_every
+        self.tracker = Tracker(track_ids) if options.track else None
+        self.smoother = Smoother() if options.track and options.smooth else None
+        self.reuse = None if options.reuse is None else PredictionReuse(options.reuse)
+        self.read = self.frames = self.dropped = 0
+
+    def next_is_detected(self) -> bool:
+        """Return whether the next frame is detected, or skipped by `detect_every`."""
+        self.read += 1
+        return (self.read - 1) % self.detect_every == 0
+
+    def boxes_to_classify(self, result: FrameResult) -> Array:
+        """Return the boxes of the faces to classify, `(m, 4)`; all faces without reuse."""
+        boxes_xyxy = result.faces.boxes_xyxy
+        if self.reuse is None:
+            return boxes_xyxy
+        return np.asarray(boxes_xyxy[self.reuse.select(result.frame.frame_bgr, boxes_xyxy)])
+
+    def all_probabilities(self, probabilities: Array) -> Array:
+        """Return the probabilities of all faces of the frame, new and reused, `(n, classes)`.
+
+        Args:
+            probabilities: `(m, classes)`, of `boxes_to_classify`.
+        """
+        return probabilities if self.reuse is None else self.reuse.complete(probabilities)
 
     def track(self, result: FrameResult) -> None:
-        """Tell who is who, or carry those of the last search on, and steady their results."""
+        """Update the tracks from new detections, or predict them on a skipped frame, and smooth."""
         if self.tracker is None:
             return
         time_s = result.frame.time_s
@@ -43,15 +63,18 @@ class SourceTracks:
             if self.smoother is not None:
                 result.faces = self.smoother.update(result.faces, time_s)
 
-    def hidden_boxes(self, result: FrameResult) -> list[Array]:
-        """Return where faces are to be blurred: also those not shown, or missed just now."""
+    def boxes_to_blur(self, result: FrameResult) -> Array:
+        """Return all boxes that may hold a face, `(n, 4)`.
+
+        Faces that are not shown and tracks that the detector missed in this frame are included.
+        """
         boxes = [result.detections.boxes_xyxy]
         if self.tracker is not None:
             boxes.append(self.tracker.predict(result.frame.time_s, unseen=True).boxes_xyxy)
-        return boxes
+        return np.concatenate(boxes)
 
-    def count(self, index: int, live: bool) -> None:
-        """Count a frame; a live source's missing numbers are frames that were dropped."""
+    def count(self, index: int, is_live: bool) -> None:
+        """Count a frame; numbers missing from a live source are dropped frames."""
         self.frames += 1
-        if live:
+        if is_live:
             self.dropped = index + 1 - self.frames

@@ -213,8 +213,8 @@ def test_help_loads_nothing_heavy():
 
 def test_a_best_face_outside_its_picture_does_not_end_the_run(few_faces, exported):
     with open_engine(exported / "manet.onnx") as engine:
-        beyond = Faces.detected(np.array([[60, 0, 70, 9], [5, 5, 40, 40]]), np.zeros((2, 5, 2)),
-                                np.array([0.9, 0.8]))
+        beyond = Faces.from_detections(
+            np.array([[60, 0, 70, 9], [5, 5, 40, 40]]), np.zeros((2, 5, 2)), np.array([0.9, 0.8]))
         nowhere = SimpleNamespace(detect=lambda picture: beyond[:1])
         reader, blind = (FaceReader(finder, max_faces=1) for finder in
                          (SimpleNamespace(detect=lambda picture: beyond), nowhere))

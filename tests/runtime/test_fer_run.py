@@ -15,8 +15,10 @@ import pytest
 
 from feredge.runtime import open_detector
 from feredge.runtime.fer_run import arguments as run_arguments
-from feredge.runtime.fer_run import frames_at_once, main
+from feredge.runtime.fer_run import main
+from feredge.runtime.options import RunOptions
 from feredge.runtime.outputs import terminal
+from feredge.runtime.runner import concurrent_frames
 from feredge.runtime.sources import frames_of, open_source
 
 
@@ -164,11 +166,11 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         (("--source", portrait, "--detector", tmp_path / "none.onnx"), "detector"),
         (("--source", portrait, "--detect-every", 3), "pictures have none"),
         (("--source", portrait, "--reuse", 4), "--reuse needs tracks"),
-        (("--source", clip, "--no-track", "--summary", tmp_path / "s.json"), "turns them off"),
+        (("--source", clip, "--no-track", "--summary", tmp_path / "s.json"), "tracking is off"),
         (("--source", clip, "--summary", tmp_path / "no" / "s.json"), "there is no folder"),
-        (("--source", clip, "--no-images", "--output", tmp_path / "o.mp4"), "--no-images lets"),
+        (("--source", clip, "--no-images", "--output", tmp_path / "o.mp4"), "--no-images excludes"),
         (("--source", clip, "--no-images", "--display"), "--display shows images"),
-        (("--source", clip, "--blur", "--detect-every", 2), "every frame searched"),
+        (("--source", clip, "--blur", "--detect-every", 2), "detection in every frame"),
         ((), "pass --source or --camera"),
         (("--source", clip, "--source", portrait), "put pictures into one folder"),
         (("--source", clip, "--source", tmp_path / "text.mp4"), "neither a picture nor a video"),
@@ -428,7 +430,8 @@ def test_durations_that_mean_nothing_are_refused(wrong):
 def test_clips_and_folders_are_worked_on_by_every_core(
     monkeypatch, live, expected, engine, more, frames
 ):
-    monkeypatch.setattr("feredge.runtime.machine.cores", lambda: 2)
-    options = run_arguments().parse_args(["--engine", engine, "--source", "x", *more])
-    source = SimpleNamespace(live=live, expected=expected)
-    assert frames_at_once(options, source) == frames
+    monkeypatch.setattr("feredge.runtime.runner.cores", lambda: 2)
+    options = RunOptions.from_arguments(run_arguments().parse_args(
+        ["--engine", engine, "--source", "x", *more]))
+    source = SimpleNamespace(is_live=live, parts=(None,), expected_frames=expected)
+    assert concurrent_frames(options, source) == frames

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces, classify, open_detector, open_engine
-from feredge.runtime.pipeline import Latencies, Pipeline
+from feredge.runtime.errors import SourceError, UsageError
+from feredge.runtime.pipeline import Pipeline, PipelineOptions
 from feredge.runtime.results import Frame, FrameResult
-from feredge.runtime.sources import open_source
-from feredge.runtime.sources.base import frames_of
-from feredge.runtime.track.reuse import ReusingEngine
+from feredge.runtime.sources import frames_of, open_source
+from feredge.runtime.timing import Latencies
+from feredge.runtime.track.options import TrackOptions
 from feredge.runtime.track.tracker import overlaps
+
+UNTRACKED = TrackOptions(track=False)
 
 
 @pytest.mark.parametrize("scale_s", [1e-5, 1e-3, 0.1])
@@ -71,8 +74,8 @@ def test_frames_side_by_side_give_the_same_in_the_same_order(exported, detector_
         kept, source = Kept(), open_source(turning)
         with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
                 open_detector(detector_path, threads=1) as finder:
-            pipeline = Pipeline(source, finder, engine, [], at_once=at_once,
-                                annotated_outputs=[kept])
+            pipeline = Pipeline(source, finder, engine, [], [kept],
+                                PipelineOptions(concurrent_frames=at_once, tracks=UNTRACKED))
             pipeline.run()
         assert set(pipeline.summary().stages) == {"read", "detect", "classify", "draw", "write"}
         return kept.rows
@@ -90,7 +93,8 @@ def test_a_stop_ends_frames_side_by_side_at_once(exported, detector_path, turnin
     kept = Kept(3, source)
     with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
             open_detector(detector_path, threads=1) as finder:
-        Pipeline(source, finder, engine, [kept], at_once=4).run()
+        Pipeline(source, finder, engine, [kept], options=PipelineOptions(
+            concurrent_frames=4, tracks=UNTRACKED)).run()
     assert [row[0] for row in kept.rows] == [0, 1, 2]
 
 
@@ -99,7 +103,7 @@ def test_the_summary_counts_frames_faces_and_times(exported, detector_path, astr
     int8 = exported / "manet.int8.onnx"
     with open_engine(int8) as engine, open_detector(detector_path) as finder:
         started = time.perf_counter()
-        pipeline = Pipeline(source, finder, engine, [])
+        pipeline = Pipeline(source, finder, engine, options=PipelineOptions(tracks=UNTRACKED))
         pipeline.run()
         elapsed_ms = (time.perf_counter() - started) * 1e3
     summary = pipeline.summary()
@@ -133,11 +137,13 @@ def tracked(exported, detector_path, moving):
         draws = options.pop("draws", False)
         with open_engine(exported / "manet.int8.onnx", threads=1) as engine, \
                 open_detector(detector_path, threads=1) as finder:
-            used = engine if reuse is None else ReusingEngine(engine, reuse)
-            pipeline = Pipeline(source, finder, used, [] if draws else [kept], at_once=at_once,
-                                annotated_outputs=[kept] if draws else [], tracks=True, **options)
+            pipeline = Pipeline(
+                source, finder, engine, [] if draws else [kept], [kept] if draws else [],
+                PipelineOptions(concurrent_frames=at_once, tracks=TrackOptions(
+                    reuse=reuse, detect_every=options.pop("detect_every", 1)), **options))
             pipeline.run()
         source.close()
+        (used,) = pipeline.tracks.values()
         rows = [(answer, row[3]) for answer, row in zip(kept.answers, kept.rows)]
         return rows if draws else kept.answers, used
 
@@ -182,35 +188,34 @@ def test_tracks_carry_boxes_and_labels_between_searches(tracked, at_once):
 def test_carried_faces_that_left_the_frame_are_not_shown(exported, detector_path, write_clip):
     frames = [np.zeros((64, 64, 3), np.uint8)] * 4
     with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
-        pipeline = Pipeline(open_source(str(write_clip(frames))), found, engine, [], tracks=True)
-        stream = pipeline.new_stream()
+        pipeline = Pipeline(open_source(str(write_clip(frames))), found, engine)
+        stream = pipeline.tracks_of(Frame(0, frames[0], "x"))
         for k in range(3):
             box = np.array([[10.0 - 20 * k, 10, 30 - 20 * k, 30]])
-            stream.tracker.update(Faces.detected(box, np.zeros((1, 5, 2)), np.ones(1)), k / 25)
+            faces = Faces.from_detections(box, np.zeros((1, 5, 2)), np.ones(1))
+            stream.tracker.update(faces, k / 25)
         answer = FrameResult(Frame(3, frames[0], "x", 0.5), is_detected=False)
         stream.track(answer)
     assert len(answer.faces) == 0
 
 
 def test_a_face_that_stands_still_is_classified_once(tracked):
-    answers, engine = tracked(reuse=6.0)
-    assert 0.5 * engine.asked < engine.reused < engine.asked
+    answers, state = tracked(reuse=6.0)
+    assert 0.5 * state.reuse.total < state.reuse.reused < state.reuse.total
     plain, _ = tracked()
     for first, second in zip(plain, answers):
         assert first.faces.label_ids.tolist() == second.faces.label_ids.tolist()
 
 
-def test_faces_are_blurred_beyond_recognition_in_all_that_outputs_receive(
-    tracked, moving, exported, detector_path
-):
+def test_faces_are_blurred_beyond_recognition(tracked, moving, detector_path):
     rows, _ = tracked(draws=True, blur=True, max_faces=1)
-    originals = [frame.frame_bgr for frame in frames_of(open_source(moving))]
+    originals = list(frames_of(open_source(moving)))
     with open_detector(detector_path) as finder:
         for answer, drawn in rows[::9]:
             assert len(answer.detections) >= 1
             assert len(finder.detect(drawn)) == 0
-            assert len(finder.detect(answer.frame.frame_bgr)) == 0
-            assert len(finder.detect(originals[answer.frame.index])) >= 1
+            assert len(finder.detect(answer.frame.frame_bgr)) == 0, "outputs see blurred frames"
+            assert len(finder.detect(originals[answer.frame.index].frame_bgr)) >= 1
 
 
 def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
@@ -228,13 +233,28 @@ def test_a_face_that_the_detector_missed_is_blurred_where_it_should_be(
 
     kept, source = Kept(), open_source(moving)
     with open_engine(exported / "manet.int8.onnx") as engine, open_detector(detector_path) as found:
-        Pipeline(source, Blinking(found), engine, [], annotated_outputs=[kept], tracks=True,
-                 blur=True).run()
+        Pipeline(source, Blinking(found), engine, [], [kept], PipelineOptions(blur=True)).run()
         missed = [(answer, row[3]) for answer, row in zip(kept.answers[6:], kept.rows[6:])
                   if len(answer.detections) == 0]
+        originals = list(frames_of(open_source(moving)))
         assert len(missed) >= 15
-        originals = [frame.frame_bgr for frame in frames_of(open_source(moving))]
         for answer, drawn in missed[::3]:
-            original_bgr = originals[answer.frame.index]
+            original_bgr = originals[answer.frame.index].frame_bgr
             assert len(answer.faces) == 0 and len(found.detect(original_bgr)) >= 1
             assert len(found.detect(drawn)) == 0
+
+
+def test_classify_of_a_picture_that_could_not_be_read_says_so(exported, detector_path):
+    int8 = exported / "manet.int8.onnx"
+    with open_engine(int8) as engine, open_detector(detector_path) as finder:
+        with pytest.raises(SourceError, match=r"frame_bgr is None.*cv2.imread"):
+            classify(cv2.imread("/nowhere.png"), finder, engine)
+
+
+@pytest.mark.parametrize("wrong, said", [
+    ({"max_faces": -1}, "max_faces is -1"), ({"concurrent_frames": 0}, "concurrent_frames is 0"),
+    ({"concurrent_frames": 2, "tracks": TrackOptions(reuse=4)}, "reuse needs"),
+])
+def test_options_that_cannot_be_are_refused(wrong, said):
+    with pytest.raises(UsageError, match=said):
+        PipelineOptions(**wrong)

@@ -13,9 +13,9 @@ def shown(labels, track_id=1, box=(0, 0, 10, 10)):
     """Return a run of one track whose faces have these labels."""
     faces = []
     for label in labels:
-        one = Faces.detected(np.array([box]), np.zeros((1, 5, 2)), np.ones(1))
+        one = Faces.from_detections(np.array([box]), np.zeros((1, 5, 2)), np.ones(1))
         one.track_ids[:] = track_id
-        faces.append(one.classified(np.where(np.arange(3) == label, 0.8, 0.1)[None]))
+        faces.append(one.with_probabilities(np.where(np.arange(3) == label, 0.8, 0.1)[None]))
     return Kept(faces, (np.arange(len(faces)) / FPS).tolist())
 
 

@@ -151,7 +151,7 @@ def test_faces_of_several_cameras_are_one_batch(
             sizes.append(shape[0]), run(frames, shape, size)))
         for counts in ((2, 0, 3), (1, 6, 1), (0, 0, 0), (4, 4, 5)):
             boxes = [several_boxes(count, count) * 0.7 for count in counts]
-            got = engine.classify_frames(frames, boxes, ["a", "b", "c"])
+            got = engine.classify_frames(frames, boxes)
             for frame, each, rows in zip(frames, boxes, got):
                 assert np.abs(rows - onnx.classify(frame, each)).max(initial=0) < 1e-3
     assert sizes == [8, 8, 8, 8], "5 and 8 faces in one run each, 13 in two"

@@ -13,8 +13,8 @@ LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fe
 def one_face(box, best=1):
     probabilities = np.full((1, 8), 0.02, np.float32)
     probabilities[0, best] = 0.86
-    faces = Faces.detected(np.array([box]), np.zeros((1, 5, 2)), np.array([0.9]))
-    return faces.classified(probabilities)
+    faces = Faces.from_detections(np.array([box]), np.zeros((1, 5, 2)), np.array([0.9]))
+    return faces.with_probabilities(probabilities)
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (1080, 1920), (2160, 3840)])

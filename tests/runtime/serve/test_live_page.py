@@ -41,8 +41,9 @@ def facts(silent_s=0.1, state="delivering"):
 
 def answer(index, picture=None, source="camera <0>", age_s=0.0):
     """A frame with one tracked, happy face."""
-    faces = Faces.detected(np.array([[10, 10, 50, 60]]), np.zeros((1, 5, 2)), np.array([0.9]))
-    faces = faces.classified(np.array([[0.2, 0.8]], np.float32))
+    faces = Faces.from_detections(np.array([[10, 10, 50, 60]]), np.zeros((1, 5, 2)),
+                                  np.array([0.9]))
+    faces = faces.with_probabilities(np.array([[0.2, 0.8]], np.float32))
     faces.track_ids[:] = 3
     picture = np.full((120, 160, 3), index % 256, np.uint8) if picture is None else picture
     found = FrameResult(Frame(index, picture, source, index / 25, time.monotonic() - age_s))

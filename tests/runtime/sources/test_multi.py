@@ -51,10 +51,10 @@ def test_faces_of_several_frames_are_one_batch(exported, astronaut, monkeypatch)
         monkeypatch.setattr(engine, "_infer",
                             lambda crops: sizes.append(len(crops)) or infer(crops))
         got = engine.classify_frames([astronaut, small, small],
-                                     [BOXES, BOXES[:0], BOXES[:1] / 2], ["a", "b", "c"])
+                                     [BOXES, BOXES[:0], BOXES[:1] / 2])
         assert sizes == [3]
         engine.max_batch = 2
-        split = engine.classify_frames([astronaut, small], [BOXES[:1], BOXES / 2], ["a", "b"])
+        split = engine.classify_frames([astronaut, small], [BOXES[:1], BOXES / 2])
     for first, second in zip(expected, got):
         np.testing.assert_allclose(first, second, atol=1e-5)
     assert sizes == [3, 2, 1] and [len(rows) for rows in split] == [1, 2]

@@ -1,10 +1,10 @@
-"""Reuse: who is classified again, and who is not."""
+"""Reuse of predictions: which faces are classified again."""
 
 import numpy as np
 import pytest
 
 from feredge.runtime import open_engine
-from feredge.runtime.track.reuse import ReusingEngine, thumbnail
+from feredge.runtime.track.reuse import PredictionReuse, thumbnail
 
 BOX = np.array([[180, 60, 300, 200]], np.float32)  # of the portrait's face
 
@@ -15,44 +15,57 @@ def engine(exported):
         yield opened
 
 
-def test_the_same_face_is_classified_once_and_a_changed_one_again(engine, astronaut):
-    reusing = ReusingEngine(engine, 4.0)
-    first = reusing.classify(astronaut, BOX)
-    np.testing.assert_array_equal(reusing.classify(astronaut, BOX), first)
-    assert (reusing.asked, reusing.reused) == (2, 1)
+@pytest.fixture
+def classify(engine):
+    """Classify faces with reuse, as the pipeline does."""
+
+    def call(reuse, frame_bgr, boxes_xyxy):
+        rows = reuse.select(frame_bgr, boxes_xyxy)
+        return reuse.complete(engine.classify(frame_bgr, boxes_xyxy[rows]))
+
+    return call
+
+
+def test_the_same_face_is_classified_once_and_a_changed_one_again(classify, engine, astronaut):
+    reuse = PredictionReuse(4.0)
+    first = classify(reuse, astronaut, BOX)
+    np.testing.assert_array_equal(classify(reuse, astronaut, BOX), first)
+    assert (reuse.total, reuse.reused) == (2, 1)
     changed = astronaut.copy()
     changed[130:200, 180:300] = 0
-    again = reusing.classify(changed, BOX)
-    assert reusing.reused == 1
+    again = classify(reuse, changed, BOX)
+    assert reuse.reused == 1
     np.testing.assert_allclose(again, engine.classify(changed, BOX), atol=1e-6)
 
 
-def test_a_face_that_moves_with_its_box_is_reused(engine, astronaut):
-    reusing = ReusingEngine(engine, 4.0)
+def test_a_face_that_moves_with_its_box_is_reused(classify, astronaut):
+    reuse = PredictionReuse(4.0)
     for k in range(10):
         moved = np.roll(astronaut, 3 * k, axis=1)
-        reusing.classify(moved, BOX + np.array([3 * k, 0, 3 * k, 0], np.float32))
-    assert (reusing.asked, reusing.reused) == (10, 9)
+        classify(reuse, moved, BOX + np.array([3 * k, 0, 3 * k, 0], np.float32))
+    assert (reuse.total, reuse.reused) == (10, 9)
 
 
-def test_a_slow_change_adds_up(engine, astronaut):
-    reusing = ReusingEngine(engine, 4.0)
+def test_a_slow_change_adds_up(classify, astronaut):
+    reuse = PredictionReuse(4.0)
     for k in range(20):
-        reusing.classify((astronaut * (1 - 0.02 * k)).astype(np.uint8), BOX)
-    assert 2 <= reusing.asked - reusing.reused < 19
+        classify(reuse, (astronaut * (1 - 0.02 * k)).astype(np.uint8), BOX)
+    assert 2 <= reuse.total - reuse.reused < 19
 
 
-def test_another_face_elsewhere_is_new_and_those_who_left_are_forgotten(engine, astronaut):
+def test_another_face_elsewhere_is_new_and_faces_that_left_are_forgotten(
+    classify, engine, astronaut
+):
     both = np.hstack([astronaut, astronaut])
     boxes = np.concatenate([BOX, BOX + np.array([512, 0, 512, 0], np.float32)])
-    reusing = ReusingEngine(engine, 4.0)
-    reusing.classify(both, boxes[:1])
-    answers = reusing.classify(both, boxes[::-1])
-    assert reusing.reused == 1
-    np.testing.assert_allclose(answers, engine.classify(both, boxes[::-1]), atol=1e-5)
-    assert reusing.classify(both, boxes[:0]).shape == (0, 8)
-    reusing.classify(both, boxes)
-    assert reusing.reused == 1
+    reuse = PredictionReuse(4.0)
+    classify(reuse, both, boxes[:1])
+    predictions = classify(reuse, both, boxes[::-1])
+    assert reuse.reused == 1
+    np.testing.assert_allclose(predictions, engine.classify(both, boxes[::-1]), atol=1e-5)
+    assert classify(reuse, both, boxes[:0]).shape == (0, 8)
+    classify(reuse, both, boxes)
+    assert reuse.reused == 1
 
 
 @pytest.mark.parametrize("box", [(-20, -20, 10, 10), (500, 500, 600, 600), (5, 5, 5.2, 5.2)],

@@ -19,7 +19,7 @@ def boxes(*centres, side=40):
 def found(*centres, side=40):
     corners = boxes(*centres, side=side)
     eyes = corners[:, None, :2] + np.array([side / 4, side / 4])
-    return Faces.detected(corners, np.repeat(eyes, 5, axis=1), np.full(len(corners), 0.9))
+    return Faces.from_detections(corners, np.repeat(eyes, 5, axis=1), np.full(len(corners), 0.9))
 
 
 def followed(tracker, frames, times_s=None):
@@ -148,7 +148,7 @@ def test_faces_that_were_missed_are_carried_only_where_asked_for():
 def test_what_a_face_carries_stays_with_it():
     tracker = Tracker()
     probabilities = np.array([[0.1, 0.9], [0.8, 0.2]], np.float32)
-    tracker.update(found((50, 50), (200, 50)).classified(probabilities), 0.0)
+    tracker.update(found((50, 50), (200, 50)).with_probabilities(probabilities), 0.0)
     carried = tracker.predict(DT)
     assert carried.label_ids.tolist() == [1, 0] and carried.scores.tolist() == [np.float32(0.9)] * 2
 
@@ -176,7 +176,7 @@ def test_real_faces_that_move_about_are_two_people(detector_path, astronaut, wri
     with open_detector(detector_path) as finder:
         for frame in frames_of(open_source(str(write_clip(frames)))):
             seen.append(tracker.update(finder.detect(frame.frame_bgr), frame.time_s))
-    assert next(tracker.numbers) == 3
+    assert next(tracker.track_ids) == 3
     for faces in seen[5:]:
         assert sorted(faces.track_ids.tolist()) == [1, 2]
         by_number = faces.boxes_xyxy[np.argsort(faces.track_ids)]
