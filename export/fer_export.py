@@ -53,7 +53,9 @@ def arguments() -> argparse.ArgumentParser:
                       help="how far ranges reach; auto (default) tries all on every fourth face "
                            "and keeps the simplest that none beats")
     int8.add_argument("--ranges", metavar="FILE",
-                      help="NAME.ranges.json of an earlier export, instead of measuring them")
+                      help="ranges, instead of measuring them: NAME.ranges.json of an earlier "
+                           "export, another tool's Q/DQ ONNX file, or a TensorRT calibration "
+                           "cache")
     int8.add_argument("--detect", action="store_true",
                       help="the pictures are scenes: find the faces in them")
     int8.add_argument("--min-agreement", type=float, metavar="SHARE",

@@ -1,8 +1,8 @@
-"""Rounding weights one column after the other: each makes up for the errors before it.
+"""GPTQ: weights are rounded column by column, each one compensating the errors before it.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", ICLR 2023 (arXiv 2210.17323), on convolutions: of a layer's faces it needs the second
-moments of its input patches alone. Columns go by falling moment, the paper's "act-order".
+Transformers", ICLR 2023 (arXiv 2210.17323), for convolutions: of the faces it needs only the second
+moments of a layer's input patches. Columns are taken by falling moment, the paper's "act-order".
 """
 
 from __future__ import annotations
@@ -20,71 +20,96 @@ from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME
 
 DAMPING = 0.01  # of the mean moment, added to each: the paper's; patches are nearly dependent
-BLOCK = 128  # columns whose errors reach the others at once
-MOST_COLUMNS = 2304  # moments of more would take 85 MB a layer; such layers round to the nearest
-PATCHES = 8192  # a batch's patches that count: the first layers have far more than they need
+MOST_DAMPING = 1e4  # with which nothing is left of the moments: such a layer rounds to nearest
+BLOCK = 128  # columns whose errors are passed on together
+MOST_COLUMNS = 2304  # second moments of more would take 85 MB a layer; these round to nearest
+PATCHES = 8192  # per batch; the first layers have far more patches than needed
 
 
 @dataclass(frozen=True)
 class Gptq:
-    """A rounding for `cpu_graph` that knows each layer's inputs.
+    """A rounding for `cpu_graph` that uses the second moments of each layer's input.
 
-    `factors` maps a convolution's name to what `order_and_factor` makes of its inputs' moments; one
-    that is not there is rounded to the nearest.
+    Attributes:
+        factors: by convolution, from `order_and_factor`; a convolution without rounds to nearest.
+        damping: of the layers that needed more than `DAMPING`; inf where none sufficed.
+        kept: integers by layer, for the many graphs of one network that the accuracy gate builds.
     """
 
     factors: Mapping[str, tuple[Array, Array]] = field(repr=False)
+    damping: Mapping[str, float] = field(default_factory=dict)
     kept: dict[tuple[str, int, bytes], Array] = field(default_factory=dict, repr=False)
 
     def __call__(self, name: str, weight: Array, scale: Array, largest: int) -> Array:
-        """Return the integers, `(out, in, kh, kw)` int8, of a weight on the grid of `scale`.
-
-        They are kept: the accuracy gate builds many graphs of one network.
-        """
+        """Return the integers of a weight, `(out, in, kh, kw)` int8; see `nearest`."""
         if name not in self.factors:
             return nearest(name, weight, scale, largest)
         key = name, largest, scale.tobytes()
         if key not in self.kept:
             columns = weight.reshape(len(weight), -1) / scale[:, None]
-            self.kept[key] = gptq_round(columns, *self.factors[name], largest).reshape(weight.shape)
+            integers = gptq_round(columns, *self.factors[name], largest)
+            self.kept[key] = integers.reshape(weight.shape)
         return self.kept[key]
 
 
 def gptq_rounding(
     model: ir.Model, convs: Iterable[ir.Node], batches: Iterable[Array]
 ) -> Gptq:
-    """Return the rounding that loses least on faces, for every graph and number of bits.
+    """Return the rounding with the least output error on faces, for any graph and bit width.
 
     Args:
-        model: FP32, from `onnx_from_torch`; left as it was.
+        model: FP32, from `onnx_from_torch`; not changed.
         convs: its convolutions that will run in INT8.
-        batches: `(n, 3, side, side)` float32 crops; 256 faces do.
+        batches: `(n, 3, side, side)` float32 crops; 256 faces are enough.
     """
     moments = input_moments(model, convs, batches)
-    return Gptq({name: order_and_factor(second) for name, second in moments.items()})
+    found = {name: order_and_factor(second) for name, second in moments.items()}
+    factors = {name: (order, factor) for name, (order, factor, _) in found.items()
+               if factor is not None}
+    return Gptq(factors, {name: damping for name, (_, _, damping) in found.items()
+                          if damping > DAMPING})
 
 
-def order_and_factor(moments: Array) -> tuple[Array, Array]:
+def order_and_factor(moments: Array) -> tuple[Array, Array | None, float]:
     """Return the order of the columns, and the upper Cholesky factor of the inverse moments.
+
+    The damping grows tenfold until the factor exists: moments of few or uniform faces are nearly
+    singular.
 
     Args:
         moments: `(k, k)` float32, from `input_moments`.
 
     Returns:
-        `(k,)` indices, and `(k, k)` float32 in their order.
+        `(k,)` indices, `(k, k)` float32 in their order, and the damping; None and inf where no
+        damping suffices, as for moments that are not finite.
     """
     order = np.argsort(-moments.diagonal(), kind="stable")
-    damped = moments[np.ix_(order, order)].astype(np.float64)
-    damped[np.diag_indices_from(damped)] += DAMPING * damped.diagonal().mean() + 1e-12
-    factor = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    return order, factor
+    ordered = moments[np.ix_(order, order)].astype(np.float64)
+    damping = DAMPING
+    while damping <= MOST_DAMPING:
+        factor = inverse_factor(ordered, damping)
+        if factor is not None:
+            return order, factor, damping
+        damping *= 10
+    return order, None, float("inf")
+
+
+def inverse_factor(moments: Array, damping: float) -> Array | None:
+    """Return the upper Cholesky factor of the inverse of damped moments, float32; None without."""
+    damped = moments.copy()
+    damped[np.diag_indices_from(damped)] += damping * damped.diagonal().mean() + 1e-12
+    try:
+        factor: Array = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    except np.linalg.LinAlgError:
+        return None
+    return factor if np.isfinite(factor).all() and factor.diagonal().all() else None
 
 
 def gptq_round(columns: Array, order: Array, factor: Array, largest: int) -> Array:
-    """Return the integers of `(out, k)` weights in units of their scales.
+    """Return the integers, `(out, k)` int8, of `(out, k)` weights in units of their scales.
 
-    The error of a column, over the factor's diagonal, is taken off the columns still to come along
-    the factor's row (the paper's algorithm 1).
+    The error of a column, divided by the factor's diagonal, is subtracted from the following
+    columns along the factor's row (the paper's algorithm 1).
     """
     left = columns[:, order].astype(np.float32)
     chosen = np.empty(left.shape, np.int8)
@@ -104,10 +129,10 @@ def gptq_round(columns: Array, order: Array, factor: Array, largest: int) -> Arr
 def input_moments(
     model: ir.Model, convs: Iterable[ir.Node], batches: Iterable[Array]
 ) -> dict[str, Array]:
-    """Return the second moments of what convolutions read, `(k, k)` float32, k = in * kh * kw.
+    """Return the second moments of convolution inputs, `(k, k)` float32, k = in * kh * kw.
 
-    Convolutions in groups, dilated ones and those of too many columns are left out; those that
-    read the same patches share one array.
+    Grouped and dilated convolutions and those with too many columns are not included;
+    convolutions that read the same patches share one array.
     """
     forms = {str(conv.name): patch_form(conv) for conv in convs
              if is_plain(conv) and np.prod(weight_of(conv).shape[1:]) <= MOST_COLUMNS}
@@ -129,20 +154,20 @@ Form = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def is_plain(conv: ir.Node) -> bool:
-    """Tell whether every output of a convolution reads all channels of one dense patch."""
+    """Return whether every output of a convolution reads all channels of one dense patch."""
     dilations = conv.attributes.get_ints("dilations", (1, 1))
     return conv.attributes.get_int("group", 1) == 1 and set(dilations) == {1}
 
 
 def patch_form(conv: ir.Node) -> tuple[str, Form]:
-    """Return what a convolution reads: a tensor; kernel, strides and pads of its patches."""
+    """Return the tensor that a convolution reads; kernel, strides and pads of its patches."""
     return str(input_of(conv).name), (
         weight_of(conv).shape[2:], tuple(conv.attributes.get_ints("strides", (1, 1))),
         tuple(conv.attributes.get_ints("pads", (0, 0, 0, 0))))
 
 
 def patches(maps: Array, form: Form) -> Array:
-    """Cut `(n, c, h, w)` into `(positions, c * kh * kw)`, what a convolution multiplies."""
+    """Cut `(n, c, h, w)` into the patches of a convolution, `(positions, c * kh * kw)`."""
     kernel, strides, (top, left, bottom, right) = form
     padded = np.pad(maps, ((0, 0), (0, 0), (top, bottom), (left, right)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))

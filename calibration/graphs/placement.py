@@ -1,11 +1,11 @@
-"""Which tensors INT8 covers: a few rules over an FP32 graph whose names are module paths.
+"""Which tensors INT8 covers: rules over an FP32 graph whose names are module paths.
 
 | operator              | rule                                                                     |
 | --------------------- | ------------------------------------------------------------------------ |
-| Conv                  | its input and its weight; float if a pattern says so or it is tiny       |
-| Slice, Split, MaxPool | none of their own: they share the scale of what they cut                 |
+| Conv                  | its input and its weight; float if a pattern matches or it is tiny       |
+| Slice, Split, MaxPool | none of their own: they share the scale of their input                   |
 | residual Add          | TensorRT: the shortcut only, where a convolution feeds the sum directly  |
-| everything else       | TensorRT: float. CPUs: what stands between quantised tensors is, too     |
+| everything else       | TensorRT: float. CPUs: also INT8 between quantized tensors              |
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def quantized_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.
 
     Args:
         graph: FP32, from `onnx_from_torch`.
-        keep_float: patterns of module paths that stay float, as `*.cbam.*`.
+        keep_float: patterns of module paths that stay in float, as `*.cbam.*`.
     """
     return [
         node for node in graph
@@ -36,7 +36,7 @@ def quantized_convs(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.
 
 
 def is_tiny(conv: ir.Node) -> bool:
-    """Tell whether a convolution has too few channels for INT8."""
+    """Return whether a convolution has too few channels for INT8."""
     out_channels, in_channels = weight_tensor_of(conv).shape.numpy()[:2]
     return bool(out_channels < MIN_CHANNELS or (in_channels < MIN_CHANNELS and in_channels != 3))
 
@@ -47,14 +47,14 @@ def weight_of(conv: ir.Node) -> Array:
 
 
 def weight_tensor_of(conv: ir.Node) -> ir.TensorProtocol:
-    """Return a convolution's constant weight as the tensor that clones of its graph share."""
+    """Return the constant weight of a convolution as the tensor that clones of its graph share."""
     weight = ir.convenience.get_const_tensor(input_of(conv, 1))
     assert weight is not None, f"{conv.name} has no constant weight"
     return weight
 
 
 def source_of(value: ir.Value) -> ir.Value:
-    """Return the tensor that a value is cut from: the one whose scale it shares."""
+    """Return the tensor that a value is cut from, whose scale it shares."""
     node = value.producer()
     while node is not None and node.op_type in SHARES_SCALE:
         value = input_of(node)
@@ -63,14 +63,14 @@ def source_of(value: ir.Value) -> ir.Value:
 
 
 def input_of(node: ir.Node, index: int = 0) -> ir.Value:
-    """Return an input that must be there."""
+    """Return an input of a node."""
     value = node.inputs[index]
     assert value is not None, f"{node.name} has no input {index}"
     return value
 
 
 def activation_output(node: ir.Node) -> ir.Value:
-    """Return a node's output behind the ReLU that will be fused with it, if there is one."""
+    """Return the output of a node, or of the ReLU that is fused with it."""
     output = node.outputs[0]
     consumers = [use.node for use in output.uses()]
     if len(consumers) == 1 and consumers[0].op_type == "Relu":
@@ -81,8 +81,8 @@ def activation_output(node: ir.Node) -> ir.Value:
 def shortcuts(graph: ir.Graph, convs: Iterable[ir.Node]) -> list[tuple[ir.Node, int]]:
     """Return the residual sums, and which of their inputs is the shortcut.
 
-    Only where a convolution feeds the sum directly and the other side is a tensor that is INT8
-    anyway or a projection: then convolution, sum and ReLU fuse. A gated residual does not.
+    Only where a convolution feeds the sum directly and the other input is INT8 anyway or a
+    projection: then convolution, sum and ReLU fuse. A gated residual does not fuse.
     """
     chosen = set(convs)
     found = []
@@ -98,17 +98,17 @@ def shortcuts(graph: ir.Graph, convs: Iterable[ir.Node]) -> list[tuple[ir.Node, 
 
 
 def tensorrt_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
-    """Return the tensors that carry Q/DQ in the TensorRT graph."""
+    """Return the tensors with Q/DQ in the TensorRT graph."""
     inputs = [source_of(input_of(conv)) for conv in convs]
     sums = [source_of(input_of(node, k)) for node, k in shortcuts(graph, convs)]
     return list(dict.fromkeys([*inputs, *sums]))
 
 
 def cpu_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
-    """Return the tensors that carry Q/DQ in the CPU graph.
+    """Return the tensors with Q/DQ in the CPU graph.
 
-    onnxruntime runs an operator in INT8 only where its inputs and its output are quantised, so
-    these reach over whole chains: convolutions, the sums and concatenations between them.
+    onnxruntime runs an operator in INT8 only where its inputs and its output are quantized, so
+    these cover whole chains: convolutions, and the sums and concatenations between them.
     """
     inputs = {source_of(input_of(conv)) for conv in convs}
     chosen = set(convs)
@@ -128,7 +128,7 @@ def cpu_values(graph: ir.Graph, convs: Sequence[ir.Node]) -> list[ir.Value]:
 
 
 def range_key(value: ir.Value, graph: ir.Graph) -> str:
-    """Return the stable name of a tensor's range, whichever convolutions are chosen for INT8.
+    """Return the stable key of a tensor's range, whichever convolutions run in INT8.
 
     `layer1.0.conv1:input` for the first convolution that reads it and is not tiny, else
     `layer1.0.conv2:output` for the node that makes it.

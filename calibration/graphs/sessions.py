@@ -17,10 +17,10 @@ def session_of(
     """Open a graph in onnxruntime.
 
     Args:
-        model: left as it was.
-        extra_outputs: names of inner tensors to be fetched as well.
-        integer_kernels: False runs Q/DQ as it is written, in float: TensorRT's arithmetic, not
-            that of onnxruntime's own 8-bit kernels.
+        model: not changed.
+        extra_outputs: names of inner tensors to return as well.
+        integer_kernels: False computes Q/DQ in float as written: TensorRT's arithmetic, not
+            that of onnxruntime's 8-bit kernels.
     """
     model = model.clone()
     named = {value.name: value for node in model.graph for value in node.outputs}
@@ -36,10 +36,10 @@ def session_of(
 
 
 def evaluation_session(name: str, graph: ir.Model) -> Any:
-    """Open a graph as it is judged: in the arithmetic of what will run it.
+    """Open a graph in the arithmetic of its target.
 
-    A CPU graph takes onnxruntime's integer kernels where this CPU's are exact; TensorRT's graph,
-    and 8-bit weights on an x86 CPU without VNNI, are computed in float as they are written.
+    A CPU graph runs in onnxruntime's integer kernels where they are exact on this CPU; TensorRT's
+    graph, and 8-bit weights on an x86 CPU without VNNI, are computed in float as written.
     """
     exact = name.startswith("cpu-7bit") or bool(exact_8_bit_weights())
     integer = name.startswith("cpu") and exact

@@ -1,4 +1,4 @@
-"""The activations that INT8 quantises, face by face from the FP32 graph into histograms."""
+"""Histograms of the activations that INT8 quantizes, from faces run through the FP32 graph."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CHUNK_BYTES = 128 << 20  # of activations at a time: at 224 px and full width so
 
 
 class Activations:
-    """Runs faces through an FP32 graph and counts every tensor that some INT8 graph quantises.
+    """Runs faces through an FP32 graph and counts every tensor that an INT8 graph quantizes.
 
     Args:
-        model: FP32, from `onnx_from_torch`; left as it was.
+        model: FP32, from `onnx_from_torch`; not changed.
         convs: its convolutions that will run in INT8.
     """
 
@@ -30,7 +30,7 @@ class Activations:
                       for key, value in keyed_values(model.graph, convs).items()}
         self.fetched = [name for name in self.names.values() if name != INPUT_NAME]
         self.session = session_of(model, extra_outputs=self.fetched)
-        self.faces_at_once = 1  # until the first has shown how large its activations are
+        self.faces_at_once = 1  # until the size of the first one's activations is known
 
     def histograms(self) -> dict[str, Histogram]:
         """Return an empty histogram per tensor."""

@@ -1,4 +1,4 @@
-"""How an activation is distributed, kept in bounded memory however many faces go by."""
+"""Histograms of activations in bounded memory, for any number of faces."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from feredge.runtime.results import Array
 
 BINS = 4096  # the range is a power of two: 2,048 of them or more reach up to the largest value
-CHUNK = 1 << 16  # values at a time: what they are scaled to stays in the processor's cache
+CHUNK = 1 << 16  # values at a time: the scaled values stay in the processor's cache
 LEAST_EXPONENT = -100  # scales of smaller values would overflow float32
 
 
 class Histogram:
     """Counts of |x| in `BINS` equal bins from 0 to a power of two above the largest value.
 
-    Where a value lies beyond, the range doubles and neighbouring bins merge. As both ends are
-    powers of two, no value ever moves to another bin by rounding: the counts do not depend on the
-    order of the faces, and two histograms add up. Zeros are counted apart: INT8 holds them exactly.
+    For a larger value the range doubles and neighboring bins merge. As both ends are powers of
+    two, no value moves to another bin by rounding: the counts do not depend on the order of the
+    faces, and two histograms add up. Zeros are counted separately: INT8 represents them exactly.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Histogram:
     def add(self, values: Array) -> None:
         """Count float32 values of any shape.
 
-        With values that are not finite `low` and `high` become NaN, and nothing is counted.
+        Values that are not finite make `low` and `high` NaN and are not counted.
         """
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -64,7 +64,7 @@ class Histogram:
         return np.pad(self.counts.reshape(-1, merged).sum(axis=1), (0, BINS - BINS // merged))
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Return what one histogram of both's values would be."""
+        """Return the histogram of the values of both."""
         total = Histogram()
         total.exponent = max(self.exponent, other.exponent)
         total.counts = self.merge_bins(total.exponent) + other.merge_bins(total.exponent)

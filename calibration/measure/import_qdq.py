@@ -1,6 +1,6 @@
-"""Ranges out of what other tools wrote: the scales of any Q/DQ graph, TensorRT's cache.
+"""Ranges from the scales of another tool: any Q/DQ ONNX file, or a TensorRT calibration cache.
 
-Both name tensors as the FP32 graph does, so that this graph turns them into our ranges.
+Both name tensors as the FP32 graph does, which turns them into the keys of `Ranges`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -18,6 +20,7 @@ from feredge.calibration.graphs.placement import (
     quantized_convs,
     source_of,
 )
+from feredge.calibration.ranges import LARGEST, check_bounds
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 
@@ -26,10 +29,10 @@ NONNEGATIVE = ("Relu", "Sigmoid", "Softmax")
 
 @dataclass(frozen=True)
 class Quantization:
-    """How one tensor is quantised: `real = (integer - zero_point) * scale`.
+    """How one tensor is quantized: `real = (stored - zero_point) * scale`.
 
-    `scale`, float32, and `zero_point`, of the integers' type, are scalars, or `(channels,)` along
-    `axis`; `axis` is None per tensor.
+    `scale`, float32, and `zero_point`, of the stored type (INT4 to INT32, FP8), are scalars, or
+    `(channels,)` along `axis`; `axis` is None per tensor.
     """
 
     scale: Array
@@ -38,83 +41,121 @@ class Quantization:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Return the reals that a tensor with one scale can hold.
+        """Return the smallest and largest value of a tensor with one scale.
 
-        A zero point in the middle is symmetric: its largest integer counts both ways, as here.
+        A zero point in the middle is symmetric: the largest integer counts both ways.
         """
-        limits = np.iinfo(self.zero_point.dtype)
-        low, high = limits.min - int(self.zero_point), limits.max - int(self.zero_point)
+        least, most = stored_limits(self.zero_point.dtype)
+        low, high = least - float(self.zero_point), most - float(self.zero_point)
         low = -high if low == -high - 1 else low
         return low * float(self.scale), high * float(self.scale)
 
 
-def quantizations(path: Path) -> dict[str, Quantization]:
-    """Return how each tensor of a Q/DQ graph is quantised, by the tensor's name.
+def stored_limits(kind: Any) -> tuple[float, float]:
+    """Return the smallest and largest value of an integer or FP8 type, as numpy has it."""
+    types: Any = ml_dtypes  # not typed
+    try:
+        info = types.iinfo(kind)
+    except ValueError:
+        info = types.finfo(kind)
+    return float(info.min), float(info.max)
 
-    A tensor that a QuantizeLinear reads goes by its own name, one that is stored as integers by
-    that of the integers. Parameters may be initializers or Constant nodes.
+
+def quantizations(path: Path) -> dict[str, Quantization]:
+    """Return the quantization of each tensor of a Q/DQ graph, by the tensor's name.
+
+    An input of a QuantizeLinear has its own name, a tensor stored as integers that of the
+    integers. Parameters may be initializers or Constant nodes.
 
     Raises:
-        CalibrationError: it is no ONNX file, or it has no Q/DQ.
+        CalibrationError: it is no ONNX file, has no Q/DQ, or a scale or zero point is invalid.
     """
     try:
         graph = ir.load(path).graph
+        nodes = [node for node in graph.all_nodes() if is_outermost(node)]
     except Exception as error:  # protobuf's DecodeError, OSError, ValueError: any of them
-        raise CalibrationError(f"{path} is no ONNX file that can be read: {error}") from error
-    found = {}
-    for node in graph.all_nodes():
-        source = node.inputs[0] if node.inputs else None
-        if source is None or not is_outermost(node, source):
-            continue
-        found[str(source.name)] = parameters(node)
-    if not found:
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"{path} is not a readable ONNX file: {reason}") from error
+    if not nodes:
         raise CalibrationError(f"{path} has no QuantizeLinear and no DequantizeLinear: it is not "
                                "an INT8 graph with Q/DQ")
+    return {tensor_name(node): read_parameters(node) for node in nodes}
+
+
+def is_outermost(node: ir.Node) -> bool:
+    """Return whether a node quantizes a tensor, or dequantizes one that is stored as integers."""
+    source = node.inputs[0] if node.inputs else None
+    if source is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return False
+    maker = source.producer()
+    return node.op_type == "QuantizeLinear" or maker is None or maker.op_type != "QuantizeLinear"
+
+
+def tensor_name(node: ir.Node) -> str:
+    """Return the name of the tensor that a QuantizeLinear or DequantizeLinear reads."""
+    source = node.inputs[0]
+    return "" if source is None else str(source.name)
+
+
+def read_parameters(node: ir.Node) -> Quantization:
+    """Return the checked scale and zero point of a QuantizeLinear or DequantizeLinear.
+
+    Raises:
+        CalibrationError: they are computed at run time, or invalid; the message names the tensor.
+    """
+    name = tensor_name(node)
+    try:
+        found = parameters(node)
+    except CalibrationError:
+        raise
+    except Exception as error:  # of damaged tensors: external data missing, sizes that differ
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"{name}: its scale or zero point cannot be read: "
+                               f"{reason}") from error
+    scales = found.scale
+    if not scales.size or not np.isfinite(scales).all() or not (0 < scales).all() or (
+            scales.max() > LARGEST):
+        raise CalibrationError(f"{name}: its scale is {float(scales.min(initial=np.inf)):g}, "
+                               f"expected a number above 0 and at most {LARGEST:g}")
     return found
 
 
-def is_outermost(node: ir.Node, source: ir.Value) -> bool:
-    """Tell whether a node quantises a tensor, or restores one that is stored as integers."""
-    if node.op_type == "QuantizeLinear":
-        return True
-    maker = source.producer()
-    return node.op_type == "DequantizeLinear" and (
-        maker is None or maker.op_type != "QuantizeLinear")
-
-
 def parameters(node: ir.Node) -> Quantization:
-    """Return the scale and zero point of a QuantizeLinear or DequantizeLinear.
-
-    Raises:
-        CalibrationError: they are computed at run time.
-    """
+    """Return the scale and zero point of a QuantizeLinear or DequantizeLinear, unchecked."""
     given = (*node.inputs[1:], None)[:2]
     scale, zero = (None if value is None else ir.convenience.get_const_tensor(value)
                    for value in given)
     if scale is None or (zero is None) != (given[1] is None):
-        raise CalibrationError(f"{node.name}: its scale or zero point is computed at run time, "
-                               "expected a constant")
-    # Without a zero point it is 0, of unsigned integers unless the graph says otherwise.
-    stored = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
-    integers = (stored and stored.dtype) or ir.DataType.UINT8
-    zeros = np.zeros(scale.numpy().shape, integers.numpy()) if zero is None else zero.numpy()
+        raise CalibrationError(f"{tensor_name(node)}: its scale or zero point is computed at run "
+                               "time, expected a constant")
     scales = scale.numpy().astype(np.float32)
+    zeros = np.zeros(scales.shape, stored_type(node).numpy()) if zero is None else zero.numpy()
+    stored_limits(zeros.dtype)
     if scales.size == 1:  # one channel is one tensor
         return Quantization(scales.reshape(()), zeros.reshape(()), None)
     return Quantization(scales, zeros, node.attributes.get_int("axis", 1))
 
 
+def stored_type(node: ir.Node) -> ir.DataType:
+    """Return the stored type of a node without a zero point: unsigned 8-bit unless it is given."""
+    given = node.attributes.get_int("output_dtype", 0)
+    if node.op_type == "QuantizeLinear" and given:
+        return ir.DataType(given)
+    stored = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
+    return (stored and stored.dtype) or ir.DataType.UINT8
+
+
 def ranges_from_onnx(
     path: Path, model: ir.Model
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return the activations' ranges of another tool's Q/DQ graph, as `Ranges` holds them.
+    """Return the activation ranges of another tool's Q/DQ graph, as `Ranges.values`.
 
     Args:
-        path: the Q/DQ graph, made from `model` with its tensors' names.
+        path: the Q/DQ graph, made from `model` with its tensor names.
         model: FP32, from `onnx_from_torch`.
 
     Raises:
-        CalibrationError: it cannot be read, or is of another network.
+        CalibrationError: it cannot be read, or belongs to another network.
     """
     bounds = {name: found.bounds for name, found in quantizations(path).items()
               if found.axis is None}
@@ -124,27 +165,29 @@ def ranges_from_onnx(
 def ranges_from_bounds(
     bounds: Mapping[str, tuple[float, float]], model: ir.Model
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return the ranges of the tensors that our graphs quantise, from bounds by tensor name.
+    """Return the ranges of the tensors that INT8 graphs quantize, from bounds by tensor name.
 
-    What cannot be negative keeps only the upper half of a symmetric range; a tensor spans what is
-    cut from it, since the two share a scale. Tensors without bounds are left out;
-    `Ranges.of` names those that a graph needs.
+    A tensor that cannot be negative keeps only the upper half of a symmetric range; a tensor
+    spans the bounds of what is cut from it, since they share a scale. Tensors without bounds are
+    not included; `Ranges.of` names those that a graph needs.
 
     Args:
         bounds: smallest and largest value; of `read_cache`, `{name: (-a, a)}`.
         model: FP32, from `onnx_from_torch`.
 
     Raises:
-        CalibrationError: none of the tensors is one that the network quantises.
+        CalibrationError: bounds are invalid, or none is of a tensor that the network quantizes.
     """
     values = {}
+    for name, (low, high) in bounds.items():
+        check_bounds(name, low, high)
     for key, value in keyed_values(model.graph, quantized_convs(model.graph)).items():
         known = [bounds[name] for name in bound_names(value, bounds)]
         if known:
             low, high = min(low for low, _ in known), max(high for _, high in known)
             values[key] = {"max": (0.0 if is_nonnegative(value) else low, high)}
     if not values:
-        raise CalibrationError(f"none of the {len(bounds)} quantised tensors is one of this "
+        raise CalibrationError(f"none of the {len(bounds)} quantized tensors is one of this "
                                f"network's, as {next(iter(bounds), 'none')}; the ranges are of "
                                "another network")
     return values
@@ -153,7 +196,7 @@ def ranges_from_bounds(
 def bound_names(value: ir.Value, bounds: Mapping[str, tuple[float, float]]) -> list[str]:
     """Return the names with bounds of a tensor and of what is cut from it.
 
-    A tool that drops a ReLU, since its unsigned integers clip, keeps the name of the ReLU's input.
+    A tool that removes a ReLU, since its unsigned integers clip, keeps the name of its input.
     """
     names = [str(name) for name in cut_names(value) if name in bounds]
     node = value.producer()
@@ -170,7 +213,7 @@ def cut_names(value: ir.Value) -> list[str]:
 
 
 def is_nonnegative(value: ir.Value) -> bool:
-    """Tell whether a tensor cannot be negative, whatever the faces."""
+    """Return whether a tensor cannot be negative, for any face."""
     node = source_of(value).producer()
     if node is None or node.op_type in NONNEGATIVE:
         return node is not None

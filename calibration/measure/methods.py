@@ -1,4 +1,4 @@
-"""From a histogram of an activation to the range that INT8 gives it: the ways to clip."""
+"""The calibration methods: from the histogram of an activation to its INT8 range."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def entropy(histogram: Histogram) -> float:
     """Return the threshold whose 128 levels keep most of the distribution's information.
 
     Szymon Migacz, "8-bit Inference with TensorRT", NVIDIA, GTC 2017: the least Kullback-Leibler
-    divergence of the clipped distribution (what is cut off counts in the last bin) from its
-    quantised form (each level's count spread evenly over its bins that are not empty). Zeros are
-    left out: they are exact in INT8, and their count would drown all others.
+    divergence of the clipped distribution (clipped values count in the last bin) from its
+    quantized form (each level's count spread evenly over its bins that are not empty). Zeros are
+    not counted: they are exact in INT8, and would outweigh all other values.
     """
     kept = candidates(histogram)
     losses = [divergence(histogram.counts, bins) for bins in kept.tolist()]
@@ -40,7 +40,7 @@ def entropy(histogram: Histogram) -> float:
 
 
 def divergence(counts: Array, bins: int) -> float:
-    """Return the divergence that clipping a histogram to its first `bins` bins costs."""
+    """Return the divergence caused by clipping a histogram to its first `bins` bins."""
     inside = counts[:bins].astype(np.float64)
     expected = inside.copy()
     expected[-1] += counts[bins:].sum()
@@ -50,9 +50,9 @@ def divergence(counts: Array, bins: int) -> float:
     spread = (totals / np.maximum(filled, 1))[levels] * (inside > 0)
     used = expected > 0
     if (spread[used] == 0).any():
-        return float("inf")  # values were cut off, and nothing would stand where they go
-    share, quantised = expected[used] / expected.sum(), spread[used] / spread.sum()
-    return float((share * np.log(share / quantised)).sum())
+        return float("inf")  # values were clipped to a bin that holds none
+    share, quantized = expected[used] / expected.sum(), spread[used] / spread.sum()
+    return float((share * np.log(share / quantized)).sum())
 
 
 def mse(histogram: Histogram) -> float:
@@ -61,9 +61,9 @@ def mse(histogram: Histogram) -> float:
     if not len(kept):
         return 0.0
     filled = np.flatnonzero(histogram.counts)
-    centres = filled + 0.5
+    centers = filled + 0.5
     scales = kept[:, None] / (LEVELS - 1)
-    errors = np.minimum(np.rint(centres / scales), LEVELS - 1) * scales - centres
+    errors = np.minimum(np.rint(centers / scales), LEVELS - 1) * scales - centers
     return float(kept[np.argmin(errors**2 @ histogram.counts[filled])]) * histogram.width
 
 
@@ -75,7 +75,7 @@ def candidates(histogram: Histogram) -> Array:
     return np.append(np.arange(LEVELS, filled[-1] + 1, STEP), filled[-1] + 1)
 
 
-# The simplest first: where two are equally good, the one that stands first is taken.
+# Simplest first: of methods that are equally good, the first is used.
 METHODS: dict[str, Callable[[Histogram], float]] = {
     "max": largest,
     "percentile-99.999": partial(percentile, percent=99.999),

@@ -1,4 +1,4 @@
-"""Which method's ranges lose least: each is tried on faces that it was not measured on."""
+"""The choice of the calibration method: each is evaluated on faces it was not measured on."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from feredge.calibration.quality.agreement import agreement, divergences, predic
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.results import Array
 
-EVERY = 4  # one face of so many is held out, in the folder's order: of every class its share
-MOST_HELD_OUT = 256  # more would cost memory and time and tell the methods no better apart
-LEAST_HELD_OUT = 16  # fewer tell nothing
-BATCH = 8  # at a time: at 224 px and full width 32 faces' activations would need a gigabyte
-STANDARD_ERRORS = 2  # closer than so many is noise
+EVERY = 4  # one of so many faces is held out, in the folder's order: a share of every class
+MOST_HELD_OUT = 256  # more would cost memory and time and not separate the methods better
+LEAST_HELD_OUT = 16  # fewer cannot compare methods
+BATCH = 8  # at 224 px and full width the activations of 32 faces would need a gigabyte
+STANDARD_ERRORS = 2  # smaller differences are noise
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The histograms of the faces that calibrate and of those held out, and the latter's crops."""
+    """Histograms of the calibrating faces and of those held out, and the crops of the latter."""
 
     calibrating: dict[str, Histogram]
     held_out: dict[str, Histogram]
@@ -37,7 +37,7 @@ class Measured:
     faces: int
 
     def bounds(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """Return the ranges by every method, of both parts: histograms add up."""
+        """Return the ranges by every method, of all faces: histograms add up."""
         return {key: bounds(part + self.held_out[key]) for key, part in self.calibrating.items()}
 
 
@@ -46,11 +46,11 @@ def split_held_out(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield crops, their classes, and which of them are held out, `(n,)` bool.
 
-    One of every `EVERY`, or fewer if there are many.
+    One of every `EVERY` faces, or fewer where there are many.
 
     Args:
         batches: crops and classes, from `FaceFolder.labeled_batches`.
-        pictures: about how many faces there are.
+        pictures: the approximate number of faces.
     """
     every = max(EVERY, -(-pictures // MOST_HELD_OUT))
     read = 0
@@ -62,13 +62,13 @@ def split_held_out(
 def measure(
     model: ir.Model, convs: Sequence[ir.Node], batches: Iterable[tuple[Array, Array]], pictures: int
 ) -> Measured:
-    """Read the faces once, and hold some out.
+    """Read the faces once; hold some out.
 
     Args:
-        model: FP32, from `onnx_from_torch`; left as it was.
+        model: FP32, from `onnx_from_torch`; not changed.
         convs: its convolutions that will run in INT8.
         batches: crops and classes, from `FaceFolder.labeled_batches`.
-        pictures: about how many faces there are.
+        pictures: the approximate number of faces.
 
     Raises:
         CalibrationError: an activation is not finite.
@@ -89,16 +89,16 @@ def measure(
 def choose_method(
     model: ir.Model, keep_float: Sequence[str], measured: Measured, ranges: Ranges
 ) -> Ranges:
-    """Choose the method and return the ranges that it makes of all faces.
+    """Choose the method and return its ranges of all faces.
 
-    The methods compete with the ranges of the calibrating faces on those held out. The winner's
-    ranges are then taken from both parts, as histograms add up and more faces are better.
+    The methods are compared on the held-out faces, with the ranges of the calibrating faces. The
+    ranges of the chosen one are then taken from all faces, as histograms add up.
 
     Args:
-        model: FP32; left as it was.
-        keep_float: patterns of module paths that stay float.
+        model: FP32; not changed.
+        keep_float: patterns of module paths that stay in float.
         measured: from `measure`.
-        ranges: whom they belong to.
+        ranges: the identity of weights, faces, crop and input; its values are replaced.
     """
     ranges = replace(ranges, values=measured.bounds())
     if len(measured.crops) < LEAST_HELD_OUT:
@@ -122,9 +122,9 @@ def choose_method(
 def int8_graphs(
     model: ir.Model, ranges: Ranges, keep_float: Sequence[str]
 ) -> Iterable[tuple[str, ir.Model]]:
-    """Yield the INT8 graphs, one after the other as each holds all weights.
+    """Yield the INT8 graphs one by one, as each holds all weights.
 
-    The CPU's has 7-bit weights, right on every CPU.
+    The CPU's has 7-bit weights, which are exact on every CPU.
     """
     yield "tensorrt", tensorrt_graph(model, ranges, keep_float)
     yield "cpu-7bit", cpu_graph(model, ranges, keep_float, 7)
@@ -137,7 +137,7 @@ def predict(session: Any, crops: Array) -> Array:
 
 
 def method_quality(expected: Array, graphs: Mapping[str, Array], classes: Array) -> dict[str, Any]:
-    """Return what a report says of a method: per graph, against FP32 and against the labels."""
+    """Return agreement, divergence and accuracy of a method by graph, for the report."""
     known = classes >= 0
     agreed = {name: agreement(expected, got) for name, got in graphs.items()}
     return {
@@ -149,10 +149,10 @@ def method_quality(expected: Array, graphs: Mapping[str, Array], classes: Array)
 
 
 def best_method(expected: Array, trials: Mapping[str, Mapping[str, Array]], classes: Array) -> str:
-    """Return the method that loses least; of those within noise of it, the simplest.
+    """Return the method with the least loss; of those within noise of it, the simplest.
 
-    A method that errs more often than another on labelled faces is out; among the others the
-    divergence from FP32 decides. Every face counts with the mean over the graphs.
+    A method with more errors than another on labeled faces is excluded; among the others the
+    divergence from FP32 decides. A face counts with its mean over the graphs.
     """
     known = classes >= 0
     contenders = list(trials)
@@ -167,10 +167,10 @@ def best_method(expected: Array, trials: Mapping[str, Mapping[str, Array]], clas
 
 
 def within_noise(losses: Mapping[str, Array]) -> list[str]:
-    """Return the methods, in their order, that lose no more than the best one or by chance alone.
+    """Return the methods, in their order, whose loss does not exceed the least one significantly.
 
-    The faces are the same, so the difference is judged face by face: its mean must exceed
-    `STANDARD_ERRORS` of its standard error to count.
+    The faces are the same, so the difference is taken by face: its mean must exceed
+    `STANDARD_ERRORS` of its standard error.
     """
     least = min(losses.values(), key=lambda loss: float(loss.mean()))
     found = []

@@ -1,4 +1,4 @@
-"""What INT8 costs on faces whose expression is known: accuracy, classes, flips, confidence."""
+"""What INT8 loses on labeled faces: accuracy, recall by class, flips, confidence."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from feredge.calibration.class_folders import UNKNOWN
 from feredge.calibration.quality.agreement import FP32, Agreement, agreement, predictions
 from feredge.calibration.quality.reliability import expected_calibration_error
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 
-UNKNOWN = -1  # the class of a face that has no label
-
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How one graph answers on labelled faces.
+    """The accuracy of one graph on labeled faces.
 
-    `recall` is None for a class without a face. `confusion` counts faces, true classes down,
-    answers across. `calibration_error` is that of Guo et al. 2017, 15 bins.
+    `recall` is None for a class without a face. `confusion` counts faces: true classes are rows,
+    predictions are columns. `calibration_error` is that of Guo et al. 2017, 15 bins.
     """
 
     faces: int
@@ -32,16 +31,16 @@ class Accuracy:
 
     @property
     def support(self) -> list[int]:
-        """Return how many faces of each class there were."""
+        """The number of faces per class."""
         return [sum(row) for row in self.confusion]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an INT8 graph loses against FP32; `agreement` is over all faces, labelled or not.
+    """What an INT8 graph loses against FP32; `agreement` covers all faces, labeled or not.
 
     `accuracy_drop` and `recall_drop` are in points, below zero where INT8 is better. The flips
-    are of labelled faces: the share whose label changed, and how many each way.
+    are of labeled faces: the share whose label changed, and how many each way.
     """
 
     accuracy_drop: float
@@ -54,7 +53,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class LabeledQuality:
-    """FP32 and every INT8 graph on the same faces; `dataclasses.asdict` of it is plain JSON."""
+    """FP32 and each INT8 graph on the same faces; `dataclasses.asdict` of it is plain JSON."""
 
     fp32: Accuracy
     graphs: Mapping[str, Accuracy]
@@ -67,7 +66,7 @@ def measure_quality(
     batches: Iterable[tuple[Array, Array]],
     labels: Sequence[str],
 ) -> LabeledQuality:
-    """Judge INT8 graphs against FP32 and the truth, in one pass over the faces.
+    """Compare INT8 graphs with FP32 and with the labels, in one pass over the faces.
 
     Args:
         reference: the FP32 session.
@@ -77,7 +76,7 @@ def measure_quality(
         labels: names of the classes, in the order of the output.
 
     Raises:
-        CalibrationError: there is no labelled face, or an answer is not finite.
+        CalibrationError: there is no labeled face, or a prediction is not finite.
     """
     classes: list[Array] = []
 
@@ -99,7 +98,7 @@ def check_labels(classes: Array, labels: Sequence[str]) -> None:
     """Refuse faces of which none has a label.
 
     Raises:
-        CalibrationError: says how faces get one.
+        CalibrationError: the message says how to label them.
     """
     if not (classes != UNKNOWN).any():
         raise CalibrationError(
@@ -109,17 +108,17 @@ def check_labels(classes: Array, labels: Sequence[str]) -> None:
 
 
 def confusion(probabilities: Array, classes: Array, count: int) -> Array:
-    """Return `(count, count)` numbers of faces, true classes down; unknown ones are left out."""
+    """Return `(count, count)` numbers of faces, a row per true class, of the labeled faces."""
     known = classes != UNKNOWN
     pairs = classes[known] * count + probabilities[known].argmax(axis=1)
     return np.bincount(pairs, minlength=count**2).reshape(count, count)
 
 
 def accuracy(probabilities: Array, classes: Array, labels: Sequence[str]) -> Accuracy:
-    """Judge `(n, classes)` probabilities by `(n,)` true classes.
+    """Return the accuracy of `(n, classes)` probabilities against `(n,)` true classes.
 
     Raises:
-        CalibrationError: no face is labelled.
+        CalibrationError: no face is labeled.
     """
     check_labels(classes, labels)
     counts = confusion(probabilities, classes, len(labels))
@@ -136,7 +135,7 @@ def cost(expected: Array, got: Array, classes: Array, labels: Sequence[str]) -> 
     """Compare `(n, classes)` probabilities of a graph with FP32's by `(n,)` true classes.
 
     Raises:
-        CalibrationError: no face is labelled.
+        CalibrationError: no face is labeled.
     """
     check_labels(classes, labels)
     known = classes != UNKNOWN
@@ -159,7 +158,7 @@ def quality_text(found: LabeledQuality) -> str:
     """Return the report as tables for the terminal."""
     fp32, count = found.fp32, found.fp32.faces
     width = max(len(name) for name in [*found.graphs, *fp32.recall, "accuracy of"]) + 2
-    lines = [f"{f'on {count} labelled faces':<{width}}{'accuracy':>10}{'agreement':>11}"
+    lines = [f"{f'on {count} labeled faces':<{width}}{'accuracy':>10}{'agreement':>11}"
              f"{'flips':>8}{'lost':>6}{'won':>5}{'ECE':>8}",
              f"{'FP32':<{width}}{fp32.accuracy:>10.2%}{'':>30}{fp32.calibration_error:>8.4f}"]
     for name, graph in found.graphs.items():

@@ -1,4 +1,4 @@
-"""What INT8 costs and what it covers: agreement with FP32, and the share of the work in INT8."""
+"""Agreement of INT8 graphs with FP32, and the share of the convolution work in INT8."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
-    import onnx_ir as ir  # comparing answers needs none: evaluation runs without the export extra
+    import onnx_ir as ir  # evaluation runs without the export extra
 
 FP32 = "fp32"
 LEAST_PROBABILITY = 1e-12  # a softmax in float32 may round to zero, which has no logarithm
@@ -24,10 +24,10 @@ LEAST_PROBABILITY = 1e-12  # a softmax in float32 may round to zero, which has n
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an INT8 graph answers on `faces` faces, against FP32.
+    """The difference between an INT8 graph's predictions and FP32's on `faces` faces.
 
-    `top1` is the share with the same label, `mean_change` and `largest_change` are those of a
-    probability, `kl` is the mean divergence KL(FP32 || INT8) in nats.
+    `top1` is the share of faces with the same label, `mean_change` and `largest_change` are those
+    of a probability, `kl` is the mean divergence KL(FP32 || INT8) in nats.
     """
 
     faces: int
@@ -44,18 +44,18 @@ def agreements(
 
     Args:
         reference: the FP32 session.
-        sessions: what is compared, by name.
+        sessions: the sessions to compare, by name.
         batches: `(n, 3, side, side)` float32 crops, read once.
 
     Raises:
-        CalibrationError: there is no face, or an answer is not finite.
+        CalibrationError: there is no face, or a prediction is not finite.
     """
     got = predictions({FP32: reference, **sessions}, batches)
     return {name: agreement(got[FP32], got[name]) for name in sessions}
 
 
 def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[str, Array]:
-    """Run every session on the same faces, in one pass over them.
+    """Run every session on the same faces, in one pass.
 
     Args:
         sessions: onnxruntime's, by name.
@@ -65,7 +65,7 @@ def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[s
         `(faces, classes)` float32 probabilities of each.
 
     Raises:
-        CalibrationError: there is no face, or an answer is not finite.
+        CalibrationError: there is no face, or a prediction is not finite.
     """
     found: dict[str, list[Array]] = {name: [] for name in sessions}
     faces = 0
@@ -74,7 +74,7 @@ def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[s
         for name, session in sessions.items():
             found[name].append(session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0])
     if not faces:
-        raise CalibrationError("there is no face to compare answers on: pass a folder of faces")
+        raise CalibrationError("there is no face to compare predictions on: pass a folder of faces")
     joined = {name: np.concatenate(batched) for name, batched in found.items()}
     for name, probabilities in joined.items():
         check_finite(name, probabilities)
@@ -82,7 +82,7 @@ def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[s
 
 
 def check_finite(name: str, probabilities: Array) -> None:
-    """Refuse answers that are NaN or infinite: every comparison with them would be false.
+    """Refuse predictions that are NaN or infinite: every comparison with them would be false.
 
     Raises:
         CalibrationError: some are.
@@ -138,7 +138,7 @@ def conv_macs(model: ir.Model, side_px: int) -> dict[str, int]:
 
 
 def tensorrt_int8_convs(model: ir.Model) -> set[str]:
-    """Return the convolutions between Q/DQ, the form that TensorRT runs in INT8."""
+    """Return the convolutions whose input and weight have Q/DQ: TensorRT runs these in INT8."""
     from feredge.calibration.graphs.placement import input_of, source_of
 
     def is_dequantized(value: ir.Value) -> bool:
@@ -152,7 +152,7 @@ def tensorrt_int8_convs(model: ir.Model) -> set[str]:
 
 
 def cpu_int8_convs(model: ir.Model) -> set[str]:
-    """Return the convolutions that onnxruntime itself turned into integer ones on this machine."""
+    """Return the convolutions that onnxruntime runs in integers on this machine."""
     import onnx
     import onnx_ir as ir
 
@@ -160,11 +160,11 @@ def cpu_int8_convs(model: ir.Model) -> set[str]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        options.optimized_model_filepath = str(optimised)
+        optimized = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(optimized)
         content = ir.to_proto(model).SerializeToString()
         ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(optimised).graph.node
+        nodes = onnx.load(optimized).graph.node
     weights = [node.input[3] for node in nodes if node.op_type == "QLinearConv"]
     return {name.removesuffix(".weight_quantized") for name in weights}
 

@@ -1,4 +1,4 @@
-"""Plots of what calibration found."""
+"""The plot of the sensitivity table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def save_sensitivity_plot(rows: Sequence[LayerSensitivity], path: Path, most: in
 
     Args:
         rows: from `sensitivities`, worst first.
-        path: where the plot goes; its suffix is replaced.
+        path: of the plot; its suffix is replaced.
         most: how many layers are drawn.
     """
     from matplotlib.figure import Figure
@@ -25,9 +25,9 @@ def save_sensitivity_plot(rows: Sequence[LayerSensitivity], path: Path, most: in
     axes = figure.add_subplot()
     axes.hlines(places, 0, [row.kl_int8 for row in shown], color=BLUE, linewidth=1)
     axes.plot([row.kl_int8 for row in shown], places, "o", color=BLUE,
-              label="it alone in INT8: what that costs")
+              label="KL with this layer alone in INT8")
     axes.plot([row.kl_float for row in shown], places, "D", color=VERMILION, markerfacecolor="none",
-              label="it alone in float: what that saves")
+              label="KL saved with this layer alone in float")
     axes.set_yticks(places, [f"{row.layer}  ({row.macs_share:.1%})" for row in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)  # worst on top
     axes.axvline(0, color="0.4", linewidth=0.8)

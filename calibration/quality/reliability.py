@@ -1,4 +1,4 @@
-"""How far a network's confidence is from how often it is right; numpy alone, for any device."""
+"""Reliability: how far the confidence of a network is from its accuracy. Needs numpy only."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class ReliabilityBins:
 
 
 def reliability(probabilities: Array, classes: Array, bins: int = BINS) -> ReliabilityBins:
-    """Sort faces into bins by confidence (Guo et al., "On Calibration of Modern Neural Networks").
+    """Count faces in bins of confidence (Guo et al., "On Calibration of Modern Neural Networks").
 
     Args:
         probabilities: `(n, c)`, n above 0.
-        classes: `(n,)` integers, the right ones.
+        classes: `(n,)` integers, the true ones.
         bins: their number, over [0, 1], each closed on the right.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Which convolutions INT8 hurts: each alone in INT8, and each alone in float."""
+"""The sensitivity of each convolution to INT8: it alone in INT8, and it alone in float."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from feredge.runtime.results import Array
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """What one convolution's INT8 does to the answers, as KL divergence from FP32 in nats.
+    """The effect of INT8 in one convolution, as KL divergence from FP32 in nats.
 
-    `kl_int8` is the divergence where it alone is INT8, `kl_float` by how much the whole INT8
-    graph's divergence falls where it alone is float; below zero it rises, as errors can cancel.
+    `kl_int8` is the divergence with this convolution alone in INT8. `kl_float` is how much the
+    divergence of the INT8 graph falls with it alone in float; negative where it rises, as errors
+    can cancel.
     `macs_share` is its share of all convolutions' multiply-accumulates.
     """
 
@@ -38,17 +39,17 @@ def sensitivities(
     Args:
         reference: the FP32 session.
         open_graph: opens a session of the INT8 graph in which the named layers stay float.
-        layers: the convolutions that are INT8 where nothing is named.
+        layers: the convolutions in INT8 where none is named.
         macs: multiply-accumulates of every convolution of the network, from `conv_macs`.
-        batches: `(n, 3, side, side)` float32 crops, 256 faces are enough to rank layers; best are
+        batches: `(n, 3, side, side)` float32 crops, 256 faces are enough to rank layers; use
             faces that the ranges were not measured on.
-        progress: wraps the layers while they are gone through, as `tqdm` does.
+        progress: wraps the sequence of layers, as `tqdm` does.
 
     Returns:
-        One row a layer, the one that alone in INT8 costs most first.
+        One row per layer, the largest `kl_int8` first.
 
     Raises:
-        CalibrationError: there is no face, or an answer is not finite.
+        CalibrationError: there is no face, or a prediction is not finite.
     """
     expected = predictions({FP32: reference}, batches)[FP32]
 

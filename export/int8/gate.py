@@ -22,12 +22,12 @@ from feredge.calibration.quality.accuracy import LabeledQuality, measure_quality
 from feredge.calibration.quality.agreement import conv_macs
 from feredge.calibration.quality.gate import (
     GateResult,
-    Limits,
+    GateSubject,
     failure_text,
     gate,
     gate_text,
-    limit_violations,
 )
+from feredge.calibration.quality.limits import Limits, limit_violations
 from feredge.calibration.quality.sensitivity import LayerSensitivity, sensitivities
 from feredge.calibration.ranges import Ranges
 from feredge.export.steps import Steps
@@ -109,8 +109,8 @@ class Judged:
     def gate(self, limits: Limits) -> GateResult:
         """Send layers back to float until both graphs hold."""
         with self.steps.step("hold INT8 against its limits"):
-            return gate(self.graphs, self.reference, self.faces, self.labels, limits, self.rank,
-                        LEAST_INT8_SHARE)
+            subject = GateSubject(self.graphs, self.rank, self.reference, self.faces, self.labels)
+            return gate(subject, limits, LEAST_INT8_SHARE)
 
     def ranked(self, name: str) -> list[LayerSensitivity]:
         """Return one graph's layers, the most sensitive first."""

@@ -15,6 +15,7 @@ from feredge.calibration.graphs.placement import keyed_values, quantized_convs
 from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.measure.ranges_cache import cache_path, load_ranges, store_ranges
+from feredge.calibration.measure.ranges_file import read_ranges
 from feredge.calibration.measure.sweep import choose_method, measure
 from feredge.calibration.quality.accuracy import quality_text
 from feredge.calibration.quality.agreement import (
@@ -25,7 +26,7 @@ from feredge.calibration.quality.agreement import (
     int8_share,
     tensorrt_int8_convs,
 )
-from feredge.calibration.quality.gate import Limits
+from feredge.calibration.quality.limits import Limits
 from feredge.calibration.quality.plots import save_sensitivity_plot
 from feredge.calibration.quality.sensitivity import sensitivity_text
 from feredge.calibration.ranges import Ranges
@@ -168,7 +169,7 @@ def ranges_of(
         CalibrationError: the file is of something else, or there are no ranges for these weights.
     """
     if options.ranges is not None:
-        ranges, origin = given_ranges(Path(options.ranges), prepared.spec), "given"
+        ranges, origin = given_ranges(Path(options.ranges), prepared), "given"
     elif faces is not None:
         ranges, origin = measured_or_cached(options, prepared, faces, steps)
     else:
@@ -198,17 +199,16 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
     return plain
 
 
-def given_ranges(path: Path, spec: ModelSpec) -> Ranges:
+def given_ranges(path: Path, prepared: Prepared) -> Ranges:
     """Read the ranges file that was named.
 
     Raises:
         CalibrationError: it cannot be read, or belongs to other weights, another crop or input.
     """
     try:
-        ranges = Ranges.from_json(path.read_text())
+        spec = prepared.spec
+        ranges = read_ranges(path, prepared.model, spec.source.checkpoint_sha256)
         ranges.check_belongs(**identity(spec))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"--ranges {path} cannot be read: {error}") from error
     except CalibrationError as error:
         raise CalibrationError(f"--ranges {path}: {error}") from error
     return ranges

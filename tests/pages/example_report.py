@@ -5,7 +5,8 @@ from dataclasses import asdict
 import numpy as np
 
 from feredge.calibration.quality.accuracy import LabeledQuality, accuracy, cost
-from feredge.calibration.quality.gate import GateResult, Limits, Trial, check_graph
+from feredge.calibration.quality.gate import GateResult, Trial
+from feredge.calibration.quality.limits import Limits, check_graph
 from feredge.calibration.quality.sensitivity import LayerSensitivity
 from feredge.export.environment import environment
 

@@ -3,15 +3,18 @@ import onnx_ir as ir
 import pytest
 
 from feredge.calibration.graphs.gptq import (
+    DAMPING,
     Gptq,
     gptq_rounding,
     input_moments,
     is_plain,
+    order_and_factor,
     patch_form,
     patches,
 )
 from feredge.calibration.graphs.placement import quantized_convs, weight_of
-from feredge.calibration.graphs.qdq import channel_scales, cpu_graph, nearest
+from feredge.calibration.graphs.qdq import cpu_graph, nearest
+from feredge.calibration.graphs.scales import channel_scales
 from feredge.calibration.graphs.sessions import session_of
 
 
@@ -95,3 +98,31 @@ def test_nothing_but_rounding_changes(lossy, lossy_ranges, crops):
     same = session_of(cpu_graph(lossy, lossy_ranges, (), 7, Gptq({})))
     expected = plain.run(None, {"faces": crops})[0]
     assert same.run(None, {"faces": crops})[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_damping_grows_until_nearly_dependent_patches_have_a_factor():
+    rows = np.random.default_rng(0).random((4, 64))
+    singular = (rows.T @ rows * 1e-3).astype(np.float32)
+    singular[0, 0] -= 0.002  # what rounding does to the moments of almost equal patches
+    order, factor, damping = order_and_factor(singular)
+    assert damping > DAMPING and np.isfinite(factor).all()
+    assert sorted(order) == list(range(64))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_moments_that_are_not_finite_have_no_factor(value):
+    _, factor, damping = order_and_factor(np.full((3, 3), value, np.float32))
+    assert factor is None and damping == np.inf
+
+
+def test_a_layer_without_a_factor_is_rounded_to_nearest_and_reported(lossy, crops):
+    broken = lossy.clone()
+    weight = broken.graph.initializers["conv1.weight"]
+    array = weight.const_value.numpy().copy()
+    array[0] = 1e30  # the moments of what the next convolution reads overflow
+    weight.const_value = ir.tensor(array)
+    convs = quantized_convs(broken.graph)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gptq = gptq_rounding(broken, convs, [crops])
+    assert set(gptq.factors) == {"conv1"}
+    assert gptq.damping == {"conv2": np.inf, "conv3": np.inf}

@@ -10,7 +10,8 @@ import torch
 from onnx import numpy_helper
 
 from feredge.calibration.graphs.placement import keyed_values, quantized_convs, weight_of
-from feredge.calibration.graphs.qdq import channel_scales, cpu_graph, tensorrt_graph
+from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
+from feredge.calibration.graphs.scales import channel_scales
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import (
     agreements,

@@ -39,10 +39,10 @@ def test_ranges_that_lack_a_tensor_or_a_method_are_measured_again(path):
 
 @pytest.mark.parametrize("content", [b"", b"{\"checkpoint_sha256\": \"ab", b"\xff\xfe"],
                          ids=["empty", "truncated", "not text"])
-def test_a_damaged_cache_is_left_out_with_a_warning(path, content):
+def test_a_damaged_cache_is_ignored_with_a_warning(path, content):
     store_ranges(path, ranges())
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="left out, the faces are measured again"):
+    with pytest.warns(UserWarning, match="ignored, the faces are measured again"):
         assert load_ranges(path, ["conv1:input"]) is None
 
 
@@ -56,5 +56,5 @@ def test_a_full_disk_is_a_warning_and_leaves_nothing(path):
 
 def test_a_cache_that_cannot_be_written_is_a_warning(path, tmp_path):
     (tmp_path / "feredge").write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match="could not be kept"):
+    with pytest.warns(UserWarning, match="could not be cached"):
         store_ranges(path, ranges())

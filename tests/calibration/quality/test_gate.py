@@ -1,5 +1,6 @@
 """The gate: on answers made up to decide it, and on a real network broken on purpose."""
 
+import functools
 import json
 from dataclasses import asdict, replace
 
@@ -14,14 +15,14 @@ from feredge.calibration.graphs.qdq import cpu_graph, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import conv_macs
 from feredge.calibration.quality.gate import (
-    Limits,
-    check_graph,
+    GateSubject,
     failure_text,
     fewest_layers,
     gate,
     gate_text,
     layers_within_share,
 )
+from feredge.calibration.quality.limits import Limits, check_graph
 from feredge.calibration.quality.plots import save_sensitivity_plot
 from feredge.calibration.quality.sensitivity import (
     LayerSensitivity,
@@ -111,12 +112,12 @@ def test_labels_are_asked_for_where_accuracy_is():
     faces = [(np.zeros((1, 3, 32, 32), np.float32), np.array([-1]))]
     for limits in (Limits(max_accuracy_drop=0.5), Limits(max_class_drop=5)):
         with pytest.raises(CalibrationError, match=r"needs labels.*folder a class"):
-            gate(None, None, faces, LABELS, limits, None, 0.9)
+            gate(GateSubject(None, None, None, faces, LABELS), limits, 0.9)
 
 
 def test_a_gate_without_a_face_is_refused():
     with pytest.raises(CalibrationError, match="no face"):
-        gate(None, None, [], LABELS, Limits(), None, 0.9)
+        gate(GateSubject(None, None, None, [], LABELS), Limits(), 0.9)
 
 
 class Network:
@@ -156,8 +157,12 @@ class Network:
                              progress)
 
     def gate(self, ranges, least_int8_share):
-        return gate(lambda layers: self.build(ranges, layers), self.reference, self.faces,
-                    self.labels, LOOSE, lambda name: self.rank(ranges, name), least_int8_share)
+        subject = self.subject(lambda layers: self.build(ranges, layers),
+                               lambda name: self.rank(ranges, name))
+        return gate(subject, LOOSE, least_int8_share)
+
+    def subject(self, build, rank):
+        return GateSubject(build, rank, self.reference, self.faces, self.labels)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +171,8 @@ def network(exported, shared_file):
 
 
 def test_good_ranges_pass_at_once_and_no_layer_is_ranked(network):
-    outcome = gate(lambda layers: network.build(network.ranges, layers), network.reference,
-                   network.faces, network.labels, LOOSE, rank=None, least_int8_share=0)
+    build = functools.partial(network.build, network.ranges)
+    outcome = gate(network.subject(build, None), LOOSE, least_int8_share=0)
     assert outcome.holds and outcome.kept_float == () and len(outcome.trials) == 1
     assert set(outcome.trials[0].graphs) == {"tensorrt", "cpu-7bit"}
 
@@ -220,8 +225,7 @@ def test_a_real_network_that_loses_one_class_gets_it_back(network):
 
     rows = [LayerSensitivity(layer, 1 / (k + 1), 0, 0.25) for k, layer in
             enumerate(("layer1.0.conv1", "layer2.0.conv2", "layer2.1.conv2"))]
-    outcome = gate(build, network.reference, network.faces, network.labels,
-                   LOOSE, lambda name: rows, 0)
+    outcome = gate(network.subject(build, lambda name: rows), LOOSE, 0)
     (said,) = outcome.trials[0].graphs["tensorrt"].broken
     assert f"recall of {network.labels[rare]} falls by 100.0 points" in said
     assert outcome.holds and list(outcome.kept_float) == rows

@@ -107,7 +107,7 @@ def test_a_few_faces_give_extremes_and_a_warning(count, ranges_for, labelled, tm
 
 def test_a_cache_that_cannot_be_written_stops_nothing(ranges_for, labelled, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.warns(UserWarning, match="could not be kept"):
+    with pytest.warns(UserWarning, match="could not be cached"):
         ranges_for(calibration_data=labelled, calibration_method="max")
 
 
