@@ -177,7 +177,7 @@ def failure_text(result: GateResult) -> str:
     """Return the message of a failed export: the limits that are exceeded, and what to do."""
     last = max(result.trials, key=lambda trial: trial.layers_in_float)
     broken = [f"{name}: {found.broken[0]}" for name, found in last.graphs.items() if found.broken]
-    return (f"INT8 loses more than allowed even with the {last.layers_in_float} most sensitive "
+    return (f"INT8 costs more than allowed even with the {last.layers_in_float} most sensitive "
             f"layers in float, and with more of them it would not be INT8: {'; '.join(broken)}. "
             "Calibrate on more faces like those in use (--calibration-data), or allow more: "
             "--min-agreement, --max-accuracy-drop, --max-class-drop")

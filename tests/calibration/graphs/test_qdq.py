@@ -64,10 +64,10 @@ def test_the_tensorrt_graph_is_what_every_tensorrt_since_8_6_takes(qdq):
             scale, zero = constants[node.input[1]], constants[node.input[2]]
             assert scale.dtype == np.float32 and (scale > 0).all()
             assert zero.dtype == np.int8 and not zero.any()
-    quantised = [node for node in qdq.graph.node if node.op_type == "Conv"
+    quantized = [node for node in qdq.graph.node if node.op_type == "Conv"
                  and makers.get(node.input[1]) is not None]
-    assert len(quantised) == 88
-    for conv in quantised:
+    assert len(quantized) == 88
+    for conv in quantized:
         restore = makers[conv.input[1]]
         quantize = makers[restore.input[0]]
         assert (restore.op_type, quantize.op_type) == ("DequantizeLinear", "QuantizeLinear")
@@ -78,7 +78,7 @@ def test_the_tensorrt_graph_is_what_every_tensorrt_since_8_6_takes(qdq):
         assert constants[conv.input[2]].dtype == np.float32, "TensorRT refuses an INT32 bias"
 
 
-def test_nothing_of_cbam_or_the_heads_is_quantised(qdq):
+def test_nothing_of_cbam_or_the_heads_is_quantized(qdq):
     for node in qdq.graph.node:
         if node.op_type == "QuantizeLinear":
             assert ".cbam." not in node.input[0] and not node.input[0].startswith("fc_")
@@ -192,9 +192,9 @@ def test_dead_channels_and_tensors_keep_positive_scales(fp32, ranges):
         if name == "layer1.0.conv1.weight":
             value.const_value = ir.tensor(np.zeros(value.const_value.shape, np.float32))
     faces = np.zeros((2, 3, 96, 96), np.float32)
-    for quantised in (tensorrt_graph(model, zero, KEEP_FLOAT),
+    for quantized in (tensorrt_graph(model, zero, KEEP_FLOAT),
                       cpu_graph(model, zero, KEEP_FLOAT, 7)):
-        answer = session_of(quantised).run(None, {"faces": faces})[0]
+        answer = session_of(quantized).run(None, {"faces": faces})[0]
         assert np.isfinite(answer).all()
 
 

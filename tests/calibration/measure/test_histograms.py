@@ -101,18 +101,18 @@ def brute_divergence(counts, kept):
     """Migacz's slides, a bin at a time."""
     reference = [float(count) for count in counts[:kept]]
     reference[-1] += sum(counts[kept:])
-    quantised = [0.0] * kept
+    quantized = [0.0] * kept
     for level in range(LEVELS):
         own = [k for k in range(kept) if k * LEVELS // kept == level]
         filled = [k for k in own if counts[k]]
         for k in filled:
-            quantised[k] = sum(counts[own]) / len(filled)
+            quantized[k] = sum(counts[own]) / len(filled)
     loss = 0.0
-    for p, q in zip(reference, quantised):
+    for p, q in zip(reference, quantized):
         if p:
             if not q:
                 return np.inf
-            loss += p / sum(reference) * np.log(p / sum(reference) / (q / sum(quantised)))
+            loss += p / sum(reference) * np.log(p / sum(reference) / (q / sum(quantized)))
     return loss
 
 

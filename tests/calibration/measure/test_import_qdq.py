@@ -168,14 +168,14 @@ def test_without_a_zero_point_the_integers_are_unsigned(tmp_path):
 def test_files_without_scales_are_refused(exported, tmp_path):
     (tmp_path / "cut.onnx").write_bytes((exported / "manet.int8.onnx").read_bytes()[:5000])
     computed = qdq_file(tmp_path / "computed.onnx", False, scale_as_input=True)
-    for path, said in ((tmp_path / "cut.onnx", "no ONNX file that can be read"),
-                       (tmp_path / "none.onnx", "no ONNX file that can be read"),
+    for path, said in ((tmp_path / "cut.onnx", "is not a readable ONNX file"),
+                       (tmp_path / "none.onnx", "is not a readable ONNX file"),
                        (exported / "manet.onnx", "has no QuantizeLinear"),
-                       (computed, "q: its scale or zero point is computed")):
+                       (computed, "x: its scale or zero point is computed")):
         with pytest.raises(CalibrationError, match=said):
             quantizations(path)
 
 
 def test_scales_of_another_network_are_refused(fp32, tmp_path):
-    with pytest.raises(CalibrationError, match=r"none of the 1 quantised tensors.*as x; the"):
+    with pytest.raises(CalibrationError, match=r"none of the 1 quantized tensors.*as x; the"):
         ranges_from_onnx(qdq_file(tmp_path / "a.onnx", False), fp32)

@@ -84,5 +84,5 @@ def test_faces_without_any_label_are_refused_with_what_to_do():
 def test_answers_that_are_not_numbers_are_refused():
     broken = sure_of(0, 1)
     broken[1, 0] = np.nan
-    with pytest.raises(CalibrationError, match=r"int8 answers .* not finite on 1 of 2 faces"):
+    with pytest.raises(CalibrationError, match=r"int8 predictions .* not finite on 1 of 2 faces"):
         measure_quality(Session(sure_of(0, 1)), {"int8": Session(broken)}, [faces(0, 1)], LABELS)
