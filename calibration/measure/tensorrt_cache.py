@@ -111,6 +111,10 @@ def tensor_extremes(network: trt.INetworkDefinition, ranges: Ranges) -> dict[str
         name, _, role = key.rpartition(":")
         for tensor in [name] if role == "output" else scale_sharers(named[name], makers):
             found[tensor] = value
+    for layer in layers:  # in the order of the graph: what is cut from a tensor has its range, too
+        if layer.type.name in SHARES_SCALE and layer.get_input(0).name in found:
+            for k in range(layer.num_outputs):
+                found.setdefault(layer.get_output(k).name, found[layer.get_input(0).name])
     return found
 
 

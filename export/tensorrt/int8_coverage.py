@@ -1,8 +1,8 @@
 """How much of a plan's convolution work is INT8: by the plan, or by what it was built from.
 
-TensorRT's engine inspector tells it of the plan itself, which must be deserialised for that: on the
-GPU that it was built for. A plan for another GPU is judged by the parsed network, whose Q/DQ tell
-what a strongly typed builder must do, and by the plan's size.
+TensorRT's engine inspector shows it of the plan itself, which must be deserialized for that: on the
+GPU that it was built for. For another GPU the parsed network counts, whose Q/DQ nodes oblige a
+strongly typed builder, and the plan's size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 CUTS = ("SLICE", "POOLING", "CAST")  # what may stand between DequantizeLinear and a convolution
-HALF_BYTES = 2
+FP16_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def conv_work(layer: Any, makers: Mapping[str, trt.ILayer], rt: TensorRT) -> Con
 
 
 def is_restored(tensor: str, makers: Mapping[str, trt.ILayer]) -> bool:
-    """Tell whether a tensor comes from a DequantizeLinear."""
+    """Return whether a tensor comes from a DequantizeLinear."""
     maker = makers.get(tensor)
     while maker is not None and maker.type.name in CUTS:
         maker = makers.get(maker.get_input(0).name)
@@ -63,7 +63,7 @@ def plan_work(plan: bytes, rt: TensorRT) -> list[ConvWork] | None:
     """Return the convolutions of a plan as the engine inspector shows them.
 
     Returns:
-        None where the plan cannot be read here, or its layers do not say what they do (DLA).
+        None where the plan cannot be read here, or its layers are opaque (DLA).
     """
     runtime = rt.module.Runtime(rt.module.Logger(rt.module.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
@@ -76,8 +76,8 @@ def plan_work(plan: bytes, rt: TensorRT) -> list[ConvWork] | None:
 def inspected_work(document: str) -> list[ConvWork] | None:
     """Read the engine inspector's JSON of a plan built with detailed profiling verbosity.
 
-    The batch is -1 and formats are not told where shapes are dynamic; a weight's type always is.
-    What a DLA took over is one layer that says nothing: the rest would not stand for the whole.
+    Where shapes are dynamic the batch is -1 and formats are missing; a weight's type is always
+    there. A DLA's part is one opaque layer: the rest does not represent the whole.
     """
     layers = [layer for layer in json.loads(document)["Layers"] if isinstance(layer, dict)]
     convs = [layer for layer in layers
@@ -92,12 +92,12 @@ def inspected_work(document: str) -> list[ConvWork] | None:
 
 
 def int8_facts(parsed: list[ConvWork], read: list[ConvWork] | None, plan_bytes: int) -> Any:
-    """Return what a report says of a plan's INT8: the share, and what it rests on."""
+    """Return the report's facts on a plan's INT8: the share, and what it was read from."""
     work = read or parsed
     total = sum(conv.macs for conv in work)
-    half = sum(conv.weights for conv in parsed) * HALF_BYTES
+    fp16_bytes = sum(conv.weights for conv in parsed) * FP16_BYTES
     facts = {
         "int8_share": sum(conv.macs for conv in work if conv.int8) / total,
         "int8_share_from": "engine inspector" if read else "parsed network",
     }
-    return facts if read else facts | {"size_against_fp16_weights": plan_bytes / half}
+    return facts if read else facts | {"size_against_fp16_weights": plan_bytes / fp16_bytes}

@@ -1,4 +1,4 @@
-"""How far a TensorRT build is, on the terminal; Ctrl-C ends it at its next step."""
+"""Progress of a TensorRT build on the terminal; Ctrl-C ends the build at its next step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ from types import ModuleType
 from typing import Any
 
 
+class Phases:
+    """The outermost phases of a build, drawn on a terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.draws = sys.stderr.isatty() and not quiet
+        self.steps: dict[str, int] = {}
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """Note the steps of a phase without a parent."""
+        if not parent:
+            self.steps[name] = steps
+
+    def show(self, name: str, step: int) -> None:
+        """Draw the progress of an outermost phase."""
+        if self.draws and name in self.steps:
+            print(f"\r\x1b[K  {name} {step + 1}/{self.steps[name]}", end="", file=sys.stderr,
+                  flush=True)
+
+
 def progress_monitor(module: ModuleType, quiet: bool) -> Any:
     """Return a progress monitor of a TensorRT that has them; `interrupted` makes it end the build.
 
@@ -20,29 +39,19 @@ def progress_monitor(module: ModuleType, quiet: bool) -> Any:
     """
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """Shows the outermost phases, those without a parent."""
-
         def __init__(self) -> None:
             super().__init__()
-            self.interrupted = False
-            self.live = sys.stderr.isatty() and not quiet
-            self.steps: dict[str, int] = {}
+            self.interrupted, self.phases = False, Phases(quiet)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            """Note the steps of an outermost phase."""
-            if not parent_phase:
-                self.steps[phase_name] = num_steps
+            self.phases.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            """Draw, and say whether the build goes on."""
-            if self.live and phase_name in self.steps:
-                print(f"\r\x1b[K  {phase_name} {step + 1}/{self.steps[phase_name]}", end="",
-                      file=sys.stderr, flush=True)
+            self.phases.show(phase_name, step)
             return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
-            """Forget a phase."""
-            self.steps.pop(phase_name, None)
+            self.phases.steps.pop(phase_name, None)
 
     return Monitor()
 

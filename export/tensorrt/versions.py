@@ -1,15 +1,15 @@
 """What differs between the TensorRTs that can build a plan, in one table.
 
 Each row is looked up in the installed module, never derived from an enum's integer. Proven means
-that a test builds with it; of a TensorRT that needs a GPU there is only its documentation here.
+that a test builds with it; a TensorRT that needs a GPU has only its API and documentation here.
 
 | difference     | found by                                  | source                     | proven |
 | -------------- | ----------------------------------------- | -------------------------- | ------ |
-| strongly typed | no `BuilderFlag.INT8`                     | TensorRT 11 release notes; | RTX    |
+| strongly typed | no `BuilderFlag.INT8`                     | binding wheel of 11.4;     | RTX    |
 |                |                                           | RTX: ONNX conversion guide |        |
 | ... or may be  | `STRONGLY_TYPED` and version >= 10.12     | 10.12 deprecates the weak  | no     |
 |                |                                           | flags; 10.3 lacks kernels  |        |
-| precision flags| `BuilderFlag.INT8`                        | TensorRT 8.6, 10 API       | no     |
+| precision flags| `BuilderFlag.INT8`                        | binding wheels of 10       | no     |
 | calibrator     | `IInt8EntropyCalibrator2`                 | deprecated 10.1, not in 11 | no     |
 | DLA            | not RTX, `IBuilderConfig.DLA_core`, and   | TensorRT 10.7: last on     | no     |
 |                | `Builder.num_DLA_cores` > 0 there         | Orin; again from 11.4.1    |        |
@@ -27,16 +27,16 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from feredge.runtime.errors import ExportError, PackageError, require
+from feredge.runtime.plans.files import MODULES, is_too_old
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # a kind is its extra's name
 TYPED_SINCE = (10, 12)
-NEWEST_WEAK_OPSET = 17  # 8.6 reads no newer one
+NEWEST_WEAK_OPSET = 17  # of the graphs that leave the precision to flags
 OLDEST_GPU = 80  # RTX builds for 7.5 only on request: its INT8 and FP16 plans are other ones
 
 
 @dataclass(frozen=True)
 class TensorRT:
-    """An installed TensorRT: its `kind` as in `--target`, and what the table says of it."""
+    """An installed TensorRT: its `kind` as in `--target`, and its differences by the table."""
 
     kind: str
     module: ModuleType
@@ -53,17 +53,17 @@ class TensorRT:
 
     @property
     def is_rtx(self) -> bool:
-        """Tell TensorRT-RTX."""
+        """Return whether it is TensorRT-RTX."""
         return self.kind == "tensorrt-rtx"
 
     @property
     def has_precision_flags(self) -> bool:
-        """Tell whether FP16 and INT8 can be asked of the builder."""
+        """Return whether the builder has flags for FP16 and INT8."""
         return hasattr(self.module.BuilderFlag, "INT8")
 
     @property
     def strongly_typed(self) -> bool:
-        """Tell whether graphs say their types themselves here."""
+        """Return whether graphs carry their types themselves."""
         flags = self.module.NetworkDefinitionCreationFlag
         if not self.has_precision_flags:
             return True
@@ -71,22 +71,22 @@ class TensorRT:
 
     @property
     def calibrates(self) -> bool:
-        """Tell whether it takes ranges instead of Q/DQ."""
+        """Return whether it takes ranges instead of Q/DQ."""
         return self.has_precision_flags and hasattr(self.module, "IInt8EntropyCalibrator2")
 
     @property
     def has_dla(self) -> bool:
-        """Tell whether it can build for a DLA; whether one is there, the builder knows."""
+        """Return whether it can build for a DLA; the builder counts the cores."""
         return not self.is_rtx and hasattr(self.module.IBuilderConfig, "DLA_core")
 
     @property
     def has_timing_cache(self) -> bool:
-        """Tell whether a timing cache has an effect."""
+        """Return whether a timing cache has an effect."""
         return not self.is_rtx and hasattr(self.module.IBuilderConfig, "create_timing_cache")
 
     @property
     def has_progress(self) -> bool:
-        """Tell whether it reports how far a build is."""
+        """Return whether it reports the progress of a build."""
         return hasattr(self.module, "IProgressMonitor")
 
     def compute_capabilities(self) -> tuple[str, ...]:
@@ -131,16 +131,20 @@ def tensorrt_of(kind: str) -> TensorRT:
 
     Raises:
         PackageError: it is not installed, with the extra that brings it.
+        ExportError: it is older than this package supports.
     """
     module = require(MODULES[kind], kind)
     if not hasattr(module, "Builder"):  # type stubs leave a folder that imports as a package
         raise PackageError(f"{MODULES[kind]}: there is a folder of that name, but not the package; "
                            f"install it with: pip install 'feredge[{kind}]'")
+    if kind == "tensorrt" and is_too_old(str(module.__version__)):
+        raise ExportError(f"TensorRT {module.__version__} is too old: 10.3 (JetPack 6.1) or later "
+                          "is supported; update JetPack")
     return TensorRT(kind, module)
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module is installed, without loading it; a bare folder is none."""
+    """Return whether a module is installed, without loading it; a bare folder is none."""
     spec = find_spec(module)
     return spec is not None and spec.origin is not None
 

@@ -20,17 +20,9 @@ from feredge.export.fp16 import half_graph
 from feredge.export.models.manet import MaNet
 from feredge.export.models.registry import NETWORKS
 from feredge.export.network.to_onnx import onnx_from_torch
-from feredge.export.tensorrt.builder import (
-    PlanOptions,
-    builder_flags,
-    calibrator_of,
-    check_options,
-    flagged_config,
-    is_typed,
-    plan_from_onnx,
-    polygraphy_for,
-    tensorrt_errors,
-)
+from feredge.export.tensorrt.builder import plan_from_onnx, polygraphy_for, tensorrt_errors
+from feredge.export.tensorrt.config import Build, calibrator_of, flagged_config
+from feredge.export.tensorrt.options import PlanOptions, builder_flags, check_options, is_typed
 from feredge.export.tensorrt.progress import interruptible, progress_monitor
 from feredge.runtime.errors import ExportError
 
@@ -44,8 +36,8 @@ def sizes(rtx, typed):
     """Bytes of the bundled network's plan in each form that RTX takes."""
     forms = {"fp32": "manet.onnx", "fp16": "manet.fp16.onnx", "int8": "manet.int8.qdq.onnx",
              "both": "manet.int8.fp16.onnx"}
-    return {form: plan_from_onnx(typed / file, shapes(96), PlanOptions(
-        "tensorrt-rtx", fp16=form in ("fp16", "both"), int8=form in ("int8", "both")), rtx)
+    return {form: plan_from_onnx(typed / file, Build(shapes(96), PlanOptions(
+        "tensorrt-rtx", fp16=form in ("fp16", "both"), int8=form in ("int8", "both")), rtx))
         for form, file in forms.items()}
 
 
@@ -82,7 +74,7 @@ def test_the_plan_holds_int8_weights_and_no_others(sizes, typed):
 def test_a_plan_asked_for_int8_without_any_is_refused(rtx, typed):
     options = PlanOptions("tensorrt-rtx", int8=True)
     with pytest.raises(ExportError, match=r"none of the convolution work is INT8 \(by the parsed"):
-        plan_from_onnx(typed / "manet.onnx", shapes(96), options, rtx)
+        plan_from_onnx(typed / "manet.onnx", Build(shapes(96), options, rtx))
 
 
 def test_what_tensorrt_cannot_parse_is_said_in_its_own_words(rtx, tmp_path):
@@ -93,12 +85,12 @@ def test_what_tensorrt_cannot_parse_is_said_in_its_own_words(rtx, tmp_path):
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], [weight])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "wrong.onnx")
     with pytest.raises(ExportError, match=r"TensorRT cannot build wrong\.onnx: ..") as caught:
-        plan_from_onnx(tmp_path / "wrong.onnx", shapes(8), PlanOptions("tensorrt-rtx"), rtx)
+        plan_from_onnx(tmp_path / "wrong.onnx", Build(shapes(8), PlanOptions("tensorrt-rtx"), rtx))
     assert "\n" not in str(caught.value)
 
 
 def test_a_build_prints_nothing(rtx, typed, capfd):
-    plan_from_onnx(typed / "manet.fp16.onnx", shapes(96, 2), PlanOptions(fp16=True), rtx)
+    plan_from_onnx(typed / "manet.fp16.onnx", Build(shapes(96, 2), PlanOptions(fp16=True), rtx))
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err == ""
 
@@ -111,7 +103,8 @@ def test_ctrl_c_ends_a_build_at_its_next_step(rtx, typed):
     before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt):
-        plan_from_onnx(typed / "manet.int8.fp16.onnx", shapes(96), PlanOptions(fp16=True), rtx)
+        plan_from_onnx(typed / "manet.int8.fp16.onnx",
+                       Build(shapes(96), PlanOptions(fp16=True), rtx))
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -138,7 +131,7 @@ def full_width():
 def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half):
     model = full_width
     ir.save(half_graph(model) if half else model, tmp_path / "full.onnx")
-    plan = plan_from_onnx(tmp_path / "full.onnx", shapes(224), PlanOptions(fp16=half), rtx)
+    plan = plan_from_onnx(tmp_path / "full.onnx", Build(shapes(224), PlanOptions(fp16=half), rtx))
     assert len(plan.content) > (101e6 if half else 202e6), "it holds all 50.6 million weights"
 
 
@@ -153,14 +146,14 @@ def test_the_full_width_network_builds_in_int8_at_224_px(
     graph = half_graph(tensorrt_graph(full_width, ranges, keep_float))
     ir.save(graph, tmp_path / "full.onnx")
     options = PlanOptions(fp16=True, int8=True)
-    plan = plan_from_onnx(tmp_path / "full.onnx", shapes(224), options, rtx)
+    plan = plan_from_onnx(tmp_path / "full.onnx", Build(shapes(224), options, rtx))
     assert 50e6 < len(plan.content) < 101e6, "less than FP16 takes for the weights alone"
     assert plan.int8["int8_share"] > 0.99
 
 
 @pytest.mark.parametrize(
     "version, typed_network",
-    [("8.6.2", False), ("10.3.0", False), ("10.11.0.33", False), ("10.12.0.36", True)],
+    [("10.3.0", False), ("10.11.0.33", False), ("10.12.0.36", True)],
 )
 def test_weak_typing_ends_with_10_12(rtx, older_than_11, version, typed_network):
     older = older_than_11(version)
@@ -214,7 +207,8 @@ def test_the_calibrator_hands_out_our_ranges(rtx, typed, older_than_11, monkeypa
     [(PlanOptions(), ()), (PlanOptions(fp16=True), ("fp16", "tf32")),
      (PlanOptions(fp16=True, int8=True), ("fp16", "int8", "tf32")),
      (PlanOptions(int8=True, calibrator=True), ("int8", "tf32", "calibrator")),
-     (PlanOptions(int8=True, dla=0), ("int8", "tf32", "calibrator", "dla", "gpu_fallback"))],
+     (PlanOptions(int8=True, fp16=True, dla=0), ("fp16", "int8", "tf32", "calibrator", "dla",
+                                                    "gpu_fallback"))],
     ids=["fp32", "fp16", "both", "calibrator", "dla"],
 )
 def test_a_weakly_typed_builder_is_told_the_precision(older_than_11, options, told):
@@ -225,12 +219,14 @@ def test_a_weakly_typed_builder_is_told_the_precision(older_than_11, options, to
 
 @pytest.mark.parametrize(
     "options, said",
-    [(PlanOptions(dla=0), "FP16 or INT8 only"), (PlanOptions(calibrator=True), "pass --int8, too")],
-    ids=["dla", "calibrator"],
+    [(PlanOptions(dla=0), "FP16 or INT8 only"),
+     (PlanOptions(int8=True, dla=0), "pass --fp16, or --int8 --fp16"),
+     (PlanOptions(calibrator=True), "pass --int8, too")],
+    ids=["dla", "dla without fp16", "calibrator"],
 )
 def test_options_that_make_no_sense_are_refused(older_than_11, options, said):
     with pytest.raises(ExportError, match=said):
-        check_options(options, older_than_11("8.6.2"))
+        check_options(options, older_than_11("10.3.0"))
 
 
 def test_tensorrts_own_configuration_is_made_and_a_missing_dla_core_is_refused(
@@ -241,9 +237,10 @@ def test_tensorrts_own_configuration_is_made_and_a_missing_dla_core_is_refused(
     builder, network, parser = loaders.network_from_onnx_path(
         str(typed / "manet.onnx"), strongly_typed=True)
     common = {"profiles": [loaders.Profile().add("faces", *shapes(96)["faces"])]}
-    config = flagged_config(builder, network, PlanOptions(), older, None, common)
+    config = flagged_config(builder, network, Build({}, PlanOptions(), older), common)
     assert config.num_optimization_profiles == 1
     assert not config.get_flag(rtx.module.BuilderFlag.TF32)
     with pytest.raises(ExportError, match="--dla 0: this machine has 0 DLA cores"):
-        flagged_config(builder, network, PlanOptions(fp16=True, dla=0), older, None, common)
+        flagged_config(builder, network, Build({}, PlanOptions(fp16=True, dla=0), older),
+                       common)
     del config, network, parser, builder

@@ -16,6 +16,7 @@ from feredge.runtime.errors import ExportError, PackageError
 
 ROOT = Path(__file__).parents[3]
 FILES = ("export/tensorrt/versions.py", "export/tensorrt/builder.py",
+         "export/tensorrt/config.py", "export/tensorrt/options.py",
          "export/tensorrt/int8_coverage.py", "export/tensorrt/progress.py",
          "calibration/measure/tensorrt_cache.py")
 # In RTX alone or in the others alone; each is looked up with hasattr or behind `is_rtx`.
@@ -100,12 +101,12 @@ def test_every_attribute_exists_in_tensorrt_10_13(stubs, tmp_path):
         shutil.copytree(ROOT / room, rooms / room, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("weights", "__pycache__"))
     for name in FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     said = checked(stubs, tmp_path)
     assert "Success" in said, said
-    wrong = (tmp_path / "export" / "plans.py").read_text().replace("num_DLA_cores", "num_DLAs")
-    (tmp_path / "export" / "plans.py").write_text(wrong)
+    planted = tmp_path / "export" / "tensorrt" / "config.py"
+    planted.write_text(planted.read_text().replace("num_DLA_cores", "num_DLAs"))
     (tmp_path / "names.py").write_text("import tensorrt as trt\n\ntrt.BuilderFlag.INT9\n")
     said = checked(stubs, tmp_path)
     assert 'has no attribute "num_DLAs"' in said and 'has no attribute "INT9"' in said, said
@@ -129,10 +130,18 @@ def test_rtx_is_what_the_table_says(rtx):
 
 
 def test_an_older_one_has_flags_calibrators_and_dla(older_than_11):
-    older = older_than_11("8.6.2")
-    assert older.number == (8, 6, 2)
+    older = older_than_11("10.3.0")
+    assert older.number == (10, 3, 0)
     assert older.has_precision_flags and older.calibrates and older.has_dla
     assert not older.strongly_typed
+
+
+def test_a_tensorrt_older_than_jetpack_6_1_is_named(monkeypatch):
+    old = type(sys)("tensorrt")
+    old.__version__, old.Builder = "8.6.2", object
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    with pytest.raises(ExportError, match=r"TensorRT 8\.6\.2 is too old: 10\.3 \(JetPack 6\.1\)"):
+        tensorrt_of("tensorrt")
 
 
 class Driver:
