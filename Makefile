@@ -118,7 +118,7 @@ bench: $(VENV)/dev
 	$(RUN).tracks --engine build/bench/manet.int8.onnx --faces $(DATA)/ferplus-valid \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/tracks.json
 	$(RUN).networks $(DATA)/ferplus-calibration --json $(RESULTS)/networks.json
-	$(RUN).readme $(RESULTS) README.md
+	$(RUN).readme $(RESULTS) README.md */README.md */*/README.md
 
 # After bench: other quantisers and other packages, which bring gigabytes of their own.
 compare: $(VENV)/dev

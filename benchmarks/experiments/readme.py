@@ -26,7 +26,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     for section in (
         quality.accuracy, quality.quantizers, quality.peers,
         speed.latency, speed.networks, speed.plans, speed.kernel, speed.machine,
-        runtime.summary, runtime.runtime, runtime.tracks,
+        runtime.summary, runtime.runtime, runtime.tracks, runtime.publish,
     )
 }
 

@@ -109,3 +109,18 @@ def reuse_rows(reuse: dict[str, list[dict[str, float]]]) -> Iterator[tuple[str, 
         row = next(row for row in reuse[clip] if row["threshold"] == 4)
         yield (f"`--reuse 4`, {name}", f"{row['saved']:.0%} fewer classifications",
                f"{row['same_shown_label']:.1%} of the labels are the same")
+
+
+def publish(results: Results) -> str:
+    """Return what an outage of the broker loses, and what publishing costs a frame."""
+    found, frame_ms = results["publish"], results["pipeline"]["seconds"]["fer-run"] * 1e3
+    costs = (found["write_with_event_ms"], found["write_without_event_ms"])
+    return markdown_table([
+        ["what", "measured"],
+        [f"broker killed for {found['outage_s']:.0f} s, publisher killed and restarted meanwhile",
+         f"of {found['written']:,} events {found['lost']} lost, {found['doubled']} doubled, "
+         f"{found['out_of_order']} out of order; all delivered {found['caught_up_s']:.0f} s after "
+         "its return"],
+        ["share of a frame's time, with and without an event, no broker",
+         ", ".join(f"{cost / frame_ms:.1%}" for cost in costs)],
+    ])
