@@ -12,6 +12,7 @@ from feredge.runtime import machine
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.errors import EngineError, SpecError
+from feredge.runtime.placeholder import file_placeholder_hint
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
@@ -38,6 +39,8 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base but this one
+        if (hint := file_placeholder_hint(path)) is not None:
+            raise EngineError(f"{path} {hint}") from error
         reason = str(error).split(" : ")[-1].splitlines()[0]
         raise EngineError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
 
