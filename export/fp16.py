@@ -23,14 +23,14 @@ from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
 
 OPSET = 19
-HALF_MAX = float(np.finfo(np.float16).max)  # 65504
-HALF_LEAST = np.float16(2.0**-24)  # the smallest number above 0: scales must not become 0
+FP16_MAX = float(np.finfo(np.float16).max)  # 65504
+FP16_LEAST = np.float16(2.0**-24)  # the smallest number above 0: scales must not become 0
 PROBABILITY_LIMIT = 5e-3
 HEAD = ("Gemm", "MatMul")
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
-def half_graph(model: ir.Model) -> ir.Model:
+def fp16_graph(model: ir.Model) -> ir.Model:
     """Return the FP16 form of an FP32 graph or of its Q/DQ twin.
 
     INT8 weights are stored as integers, rounded from the FP32 weights in units of the FP16 scale.
@@ -45,9 +45,9 @@ def half_graph(model: ir.Model) -> ir.Model:
     graph = model.graph
     raise_to_opset_19(graph)
     store_weights(graph)
-    head = behind(graph, HEAD)
-    halve_constants(graph, head)
-    halve_edges(graph, head)
+    head = nodes_after(graph, HEAD)
+    convert_constants(graph, head)
+    insert_casts(graph, head)
     for value in {value for node in graph for value in node.outputs} - set(graph.outputs):
         value.type = value.shape = None  # every reader infers them anew from the constants
     passes.TopologicalSortPass()(model)
@@ -74,7 +74,7 @@ def store_weights(graph: ir.Graph) -> None:
         weight = ir.convenience.get_const_tensor(input_of(node))
         if node.op_type != "QuantizeLinear" or weight is None:
             continue
-        scale = halved(constant_of(node, 1)).astype(np.float32)
+        scale = fp16_scales(constant_of(node, 1)).astype(np.float32)
         steps = weight.numpy() / scale.reshape(-1, *[1] * (weight.shape.rank() - 1))
         stored = np.clip(np.rint(steps), -127, 127).astype(np.int8)
         value = constant(graph, str(node.outputs[0].name), stored)
@@ -83,7 +83,7 @@ def store_weights(graph: ir.Graph) -> None:
         graph.remove(node, safe=True)
 
 
-def behind(graph: ir.Graph, operators: tuple[str, ...]) -> set[ir.Node]:
+def nodes_after(graph: ir.Graph, operators: tuple[str, ...]) -> set[ir.Node]:
     """Return the nodes of some kinds and everything computed from them."""
     found: set[ir.Node] = set()
     for node in graph:
@@ -93,7 +93,7 @@ def behind(graph: ir.Graph, operators: tuple[str, ...]) -> set[ir.Node]:
     return found
 
 
-def halve_constants(graph: ir.Graph, head: set[ir.Node]) -> None:
+def convert_constants(graph: ir.Graph, head: set[ir.Node]) -> None:
     """Turn every FP32 constant that the body reads into FP16.
 
     Raises:
@@ -106,17 +106,17 @@ def halve_constants(graph: ir.Graph, head: set[ir.Node]) -> None:
             continue
         array = value.const_value.numpy()
         largest = float(np.abs(array).max(initial=0))
-        if not largest < HALF_MAX:
-            raise ExportError(f"{value.name} holds {largest:.4g}, more than FP16's {HALF_MAX:.0f}; "
+        if not largest < FP16_MAX:
+            raise ExportError(f"{value.name} holds {largest:.4g}, more than FP16's {FP16_MAX:.0f}; "
                               "export without --fp16")
-        scale = all(use.node.op_type in QUANTISERS for use in uses)
+        scale = all(use.node.op_type in QUANTIZERS for use in uses)
         small = constant(graph, f"{value.name}.fp16",
-                         halved(array) if scale else array.astype(np.float16))
+                         fp16_scales(array) if scale else array.astype(np.float16))
         for use in uses:
             use.node.replace_input_with(use.idx, small)
 
 
-def halve_edges(graph: ir.Graph, head: set[ir.Node]) -> None:
+def insert_casts(graph: ir.Graph, head: set[ir.Node]) -> None:
     """Cast where FP32 enters the body, and back where the head reads it."""
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     outputs = [value for node in graph if node not in head for value in node.outputs]
@@ -138,9 +138,9 @@ def cast(graph: ir.Graph, value: ir.Value, kind: ir.DataType) -> ir.Value:
     return node.outputs[0]
 
 
-def halved(scale: Array) -> Array:
+def fp16_scales(scale: Array) -> Array:
     """Return scales in FP16, none of them 0."""
-    small: Array = np.maximum(scale.astype(np.float16), HALF_LEAST)
+    small: Array = np.maximum(scale.astype(np.float16), FP16_LEAST)
     return small
 
 
@@ -151,7 +151,7 @@ def constant_of(node: ir.Node, index: int) -> Array:
     return tensor.numpy()
 
 
-def check_fits_half(
+def check_fp16_fits(
     model: ir.Model, crops: Array, ranges: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> float:
     """Refuse a network whose activations FP16 cannot hold.
@@ -175,14 +175,14 @@ def check_fits_half(
     for name, tensor in zip(names, session.run(names, {INPUT_NAME: crops})):
         largest[name] = float(np.abs(tensor).max())
     for name, value in largest.items():
-        if not value < HALF_MAX:  # NaN, too
+        if not value < FP16_MAX:  # NaN, too
             raise ExportError(f"the activation {name} reaches {value:.4g}, FP16 ends at "
-                              f"{HALF_MAX:.0f}; export without --fp16")
+                              f"{FP16_MAX:.0f}; export without --fp16")
     return max(largest.values())
 
 
-def check_half_answers(
-    half: ir.Model, model: ir.Model, crops: Array, quantised: bool = False
+def check_fp16_probabilities(
+    fp16: ir.Model, model: ir.Model, crops: Array, quantized: bool = False
 ) -> float:
     """Compare an FP16 graph with the graph that it was made from.
 
@@ -190,23 +190,23 @@ def check_half_answers(
     operators in FP32, so this proves the graph and its constants, not a GPU's arithmetic.
 
     Args:
-        half: from `half_graph`.
+        fp16: from `fp16_graph`.
         model: what it was made from.
         crops: `(n, 3, side, side)` float32.
-        quantised: the graphs hold Q/DQ. A scale rounded to FP16 sends some activations to the
+        quantized: the graphs hold Q/DQ. A scale rounded to FP16 sends some activations to the
             next step of INT8, which moves single probabilities as much as INT8 itself did: the
             mean is held then.
 
     Returns:
-        The largest difference of a probability; the mean if `quantised`.
+        The largest difference of a probability; the mean if `quantized`.
 
     Raises:
         ExportError: it is more than `PROBABILITY_LIMIT`.
     """
-    answers = [session_of(graph, integer_kernels=False).run([OUTPUT_NAME], {INPUT_NAME: crops})[0]
-               for graph in (half, model)]
-    differences = np.abs(answers[0] - answers[1])
-    difference = float(differences.mean() if quantised else differences.max())
+    outputs = [session_of(graph, integer_kernels=False).run([OUTPUT_NAME], {INPUT_NAME: crops})[0]
+               for graph in (fp16, model)]
+    differences = np.abs(outputs[0] - outputs[1])
+    difference = float(differences.mean() if quantized else differences.max())
     if not difference <= PROBABILITY_LIMIT:
         raise ExportError(f"FP16 moves a probability by {difference:.1e}, more than "
                           f"{PROBABILITY_LIMIT:.0e}; export without --fp16")

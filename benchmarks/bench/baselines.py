@@ -62,7 +62,7 @@ def torch_module(subject: Subject) -> Any:
         CheckpointError: the checkpoint is another one, or none is bundled.
     """
     require("torch", "export")
-    from feredge.export.job import ExportOptions
+    from feredge.export import ExportOptions
     from feredge.export.models.registry import network_named
     from feredge.export.network.build import build_module, checkpoint_of
 

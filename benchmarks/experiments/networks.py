@@ -24,10 +24,9 @@ import numpy as np
 from feredge.benchmarks.bench.timing import alternate, time_run, warm_up
 from feredge.benchmarks.experiments.command import Experiment, Results
 from feredge.calibration.face_folder import FaceFolder
-from feredge.export.job import ExportOptions, export
+from feredge.export import ExportOptions, export
 from feredge.export.models.registry import known_networks
 from feredge.export.network.size import NetworkSize, size_of
-from feredge.export.steps import Steps
 from feredge.runtime import Engine, open_engine
 from feredge.runtime.sources.pictures import find_pictures
 
@@ -61,7 +60,7 @@ def export_network(size: NetworkSize, faces: Path, folder: Path) -> dict[str, An
     """Export a network with random weights and INT8; returns the INT8 part of the report."""
     options = ExportOptions(size.name, random_weights=True, int8=True, output=str(folder),
                             calibration_data=str(faces))
-    report: dict[str, Any] = export(options, Steps())["int8"]
+    report: dict[str, Any] = export(options)["int8"]
     return report
 
 

@@ -1,21 +1,19 @@
-"""The accuracy gate of an export: which faces judge, what went back to float, and the last word."""
+"""The accuracy gate of an export: the faces it uses, the layers it keeps in FP32, its limits."""
 
 from __future__ import annotations
 
 import glob
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
 from feredge.calibration.face_folder import FaceFolder
 from feredge.calibration.graphs.gptq import gptq_rounding
 from feredge.calibration.graphs.placement import quantized_convs
-from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
+from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, tensorrt_graph
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.measure.sweep import EVERY, LEAST_HELD_OUT, MOST_HELD_OUT, split_held_out
 from feredge.calibration.quality.accuracy import LabeledQuality, measure_quality
@@ -30,187 +28,170 @@ from feredge.calibration.quality.gate import (
 from feredge.calibration.quality.limits import Limits, limit_violations
 from feredge.calibration.quality.sensitivity import LayerSensitivity, sensitivities
 from feredge.calibration.ranges import Ranges
-from feredge.export.steps import Steps
+from feredge.export.int8.graphs import LEAST_INT8_SHARE, TENSORRT, cpu_key
+from feredge.export.job import ExportJob
 from feredge.runtime.errors import CalibrationError, ExportError
 from feredge.runtime.results import Array
 
-if TYPE_CHECKING:
-    from feredge.export.job import ExportOptions, Prepared
-
-# The gates and heads that stay float are under 1 % of the work: less than this is not INT8.
-LEAST_INT8_SHARE = 0.9
-TENSORRT = "tensorrt"
-
-
-def cpu_key(bits: int, rounding: Rounding) -> str:
-    """Return what a CPU graph is called in reports and ranges files."""
-    return f"cpu-{bits}bit" + ("" if rounding is nearest else "-rounded")
-
 
 class GateError(ExportError):
-    """INT8 costs more than was allowed; `report` says what, for whoever wants to know why."""
+    """INT8 costs more than the limits allow; `report` holds the measurements."""
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.report = report
 
 
-def limits_of(options: ExportOptions) -> Limits:
-    """Return what INT8 may cost; asked before any long step.
+class GateInput:
+    """A network with its ranges and faces, for the gate and the sensitivity table.
 
-    Raises:
-        CalibrationError: a limit is no share or no points, or there are no faces to judge on.
-    """
-    limits = Limits(options.max_accuracy_drop, options.min_agreement, options.max_class_drop)
-    asked = limits.need_labels or options.min_agreement is not None
-    if asked and not (options.calibration_data or options.validation_data):
-        raise CalibrationError("a limit needs faces to judge INT8 on: pass --calibration-data DIR, "
-                               "or labelled ones: --validation-data DIR")
-    if options.sensitivity and not options.calibration_data:
-        raise CalibrationError("--sensitivity needs faces: pass --calibration-data DIR")
-    if options.validation_data and not Path(options.validation_data).is_dir():
-        raise CalibrationError(f"--validation-data {options.validation_data}: there is no such "
-                               "folder; it holds labelled faces, a folder a class")
-    return limits
-
-
-class Judged:
-    """A network with its ranges, as the gate and the sensitivity table see it.
-
-    The faces are those that the sweep holds out, but its final ranges are made of all faces: these
-    among them.
+    The faces are those that the sweep holds out; the final ranges are measured on all faces,
+    including these.
     """
 
     def __init__(
-        self, options: ExportOptions, prepared: Prepared, ranges: Ranges, faces: FaceFolder,
-        rounding: Rounding, steps: Steps,
+        self, job: ExportJob, ranges: Ranges, faces: FaceFolder, rounding: Rounding
     ) -> None:
-        self.model, self.ranges, self.steps = prepared.model, ranges, steps
-        self.rounding = rounding
-        self.keep_float, self.labels = prepared.network.keep_float, prepared.spec.labels
-        self.bits = WEIGHT_BITS[options.cpu]
-        self.faces = held_out(faces, self.labels)
-        self.macs = conv_macs(prepared.model, prepared.spec.input.side)
-        self.reference = session_of(prepared.model)
-        self.rank = cache(self.ranked)
+        self.job, self.model, self.ranges, self.rounding = job, job.model, ranges, rounding
+        self.keep_float = job.network.keep_float
+        self.bits = WEIGHT_BITS[job.options.cpu]
+        self.faces = faces_held_out(faces, job.spec.labels)
+        self.macs = conv_macs(job.model, job.spec.input.side)
+        self.reference = session_of(job.model)
+        self.rank = cache(self.rank_layers)
 
     def graph(self, name: str, layers: Sequence[str]) -> ir.Model:
-        """Return one graph with the named layers in float."""
+        """Return one graph with the named layers in FP32."""
         keep_float = with_layers(self.keep_float, layers)
         if name == TENSORRT:
             return tensorrt_graph(self.model, self.ranges, keep_float)
         return cpu_graph(self.model, self.ranges, keep_float, self.bits, self.rounding)
 
     def graphs(self, layers: Sequence[str]) -> dict[str, ir.Model]:
-        """Return both graphs with the named layers in float."""
+        """Return both graphs with the named layers in FP32."""
         names = TENSORRT, cpu_key(self.bits, self.rounding)
         return {name: self.graph(name, layers) for name in names}
 
     def gate(self, limits: Limits) -> GateResult:
-        """Send layers back to float until both graphs hold."""
-        with self.steps.step("hold INT8 against its limits"):
-            subject = GateSubject(self.graphs, self.rank, self.reference, self.faces, self.labels)
+        """Keep layers in FP32 until both graphs keep to the limits."""
+        with self.job.steps.step("check INT8 against its limits"):
+            subject = GateSubject(self.graphs, self.rank, self.reference, self.faces,
+                                  self.job.spec.labels)
             return gate(subject, limits, LEAST_INT8_SHARE)
 
-    def ranked(self, name: str) -> list[LayerSensitivity]:
+    def rank_layers(self, name: str) -> list[LayerSensitivity]:
         """Return one graph's layers, the most sensitive first."""
         layers = [str(conv.name) for conv in quantized_convs(self.model.graph, self.keep_float)]
         crops = [crops for crops, _ in self.faces]
-        with self.steps.step(f"sensitivity of the {name} graph's layers"):
+        with self.job.steps.step(f"sensitivity of the {name} graph's layers"):
             return sensitivities(
                 self.reference, lambda kept: evaluation_session(name, self.graph(name, kept)),
                 layers, self.macs, crops, self.progress,
             )
 
     def progress(self, layers: Sequence[str]) -> Iterable[str]:
-        """Show how many layers are done, where somebody watches."""
+        """Show a progress bar over layers on a terminal."""
         from tqdm import tqdm
 
-        return tqdm(layers, unit="layer", disable=self.steps.quiet or None, leave=False)
+        return tqdm(layers, unit="layer", disable=self.job.steps.quiet or None, leave=False)
 
 
-def held_out(faces: FaceFolder, labels: Sequence[str]) -> list[tuple[Array, Array]]:
-    """Return the faces that judge, crops and classes: those held out, or all of a few."""
+def faces_held_out(faces: FaceFolder, labels: Sequence[str]) -> list[tuple[Array, Array]]:
+    """Return the crops, `(n, 3, side, side)`, and classes, `(n,)`, of the faces that are held out.
+
+    Of too few faces all are returned.
+    """
     few = len(faces.files) < EVERY * LEAST_HELD_OUT
     batches = split_held_out(faces.labeled_batches(labels), len(faces.files))
     found = [(crops[held | few], classes[held | few]) for crops, classes, held in batches]
     return [(crops, classes) for crops, classes in found if len(crops)]
 
 
-def faces_rounding(
-    prepared: Prepared, faces: FaceFolder, steps: Steps, most: int = MOST_HELD_OUT
-) -> Rounding:
-    """Measure on faces that are not held out how the CPU graph's weights are rounded best."""
-    convs = quantized_convs(prepared.model.graph, prepared.network.keep_float)
+def gptq_on_faces(job: ExportJob, faces: FaceFolder, most: int = MOST_HELD_OUT) -> Rounding:
+    """Return the rounding of the CPU graph's weights, fitted on faces that are not held out."""
+    convs = quantized_convs(job.model.graph, job.network.keep_float)
     read, batches = 0, []
     for crops, _, held in split_held_out(faces.labeled_batches(()), len(faces.files)):
         batches.append(crops[~held][: most - read])
         read += len(batches[-1])
         if read == most:
             break
-    with steps.step("round the weights"):
-        return gptq_rounding(prepared.model, convs, (crops for crops in batches if len(crops)))
+    with job.steps.step("round the weights"):
+        return gptq_rounding(job.model, convs, (crops for crops in batches if len(crops)))
 
 
 def with_layers(keep_float: Sequence[str], layers: Iterable[str]) -> tuple[str, ...]:
-    """Return the patterns of what stays float, with the layers named as they are."""
+    """Return the patterns of what stays in FP32, with the names of layers added."""
     return (*keep_float, *map(glob.escape, layers))
 
 
-def held_to_limits(
-    judged: Judged, limits: Limits, options: ExportOptions
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def apply_gate(subject: GateInput, job: ExportJob) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Run the gate on calibration faces.
 
     Returns:
-        Patterns of what stays float, and what the report says of it.
+        Patterns of what stays in FP32, and the gate's part of the report.
 
     Raises:
-        CalibrationError: a limit needs labels, and neither these faces nor others have any.
-        GateError: nothing holds.
+        CalibrationError: too few faces without `--force`, or a limit needs labels and no face has
+            any.
+        GateError: INT8 costs more than the limits allow with any choice of layers.
     """
-    if options.random_weights:  # whose answers mean nothing, in FP32 either
-        return tuple(judged.keep_float), {"tables": []}
-    count = sum(len(crops) for crops, _ in judged.faces)
-    if count < LEAST_HELD_OUT:
-        warnings.warn(f"{count} faces cannot tell what INT8 costs, {LEAST_HELD_OUT} are the least: "
-                      "it is held to no limit; 500 faces or more are recommended", stacklevel=2)
-        return tuple(judged.keep_float), {"tables": []}
-    labelled = any((classes >= 0).any() for _, classes in judged.faces)
-    if options.validation_data and not labelled:  # which will judge them at the end
-        limits = replace(limits, max_accuracy_drop=None, max_class_drop=None)
-    outcome = judged.gate(limits)
+    count = sum(len(crops) for crops, _ in subject.faces)
+    if job.options.random_weights or (job.options.force and count < LEAST_HELD_OUT):
+        return tuple(subject.keep_float), {"tables": []}
+    check_face_count(count)
+    outcome = subject.gate(calibration_limits(subject, job))
     report = {"gate": asdict(outcome), "tables": [gate_text(outcome)]}
     if not outcome.holds:
         raise GateError(failure_text(outcome), report)
     layers = [row.layer for row in outcome.kept_float]
-    return with_layers(judged.keep_float, layers), report
+    return with_layers(subject.keep_float, layers), report
 
 
-def last_word(
-    options: ExportOptions, prepared: Prepared, graphs: Mapping[str, ir.Model], limits: Limits,
-    steps: Steps,
-) -> LabeledQuality:
-    """Judge the finished graphs once on the labelled faces of `--validation-data`.
+def check_face_count(count: int) -> None:
+    """Check that there are enough faces to compare INT8 with FP32.
+
+    Raises:
+        CalibrationError: there are fewer.
+    """
+    if count < LEAST_HELD_OUT:
+        raise CalibrationError(f"{count} calibration faces are too few to check INT8 on: expected "
+                               f"{LEAST_HELD_OUT} or more, 500 are recommended; --force exports "
+                               "without a check")
+
+
+def calibration_limits(subject: GateInput, job: ExportJob) -> Limits:
+    """Return the limits for calibration faces; without labels those on agreement alone.
+
+    The validation faces, where there are any, are checked against all limits at the end.
+    """
+    labeled = any((classes >= 0).any() for _, classes in subject.faces)
+    if job.options.validation_data and not labeled:
+        return replace(job.limits, max_accuracy_drop=None, max_class_drop=None)
+    return job.limits
+
+
+def check_validation(job: ExportJob, graphs: Mapping[str, ir.Model]) -> LabeledQuality:
+    """Check the finished graphs once on the labeled faces of `--validation-data`.
 
     Returns:
         Accuracy, recall, flips and calibration error, before and after.
 
     Raises:
         CalibrationError: no face has a label.
-        GateError: a graph costs more than was allowed.
+        GateError: a graph costs more than the limits allow.
     """
-    assert options.validation_data is not None
-    spec = prepared.spec
-    faces = FaceFolder(options.validation_data, spec.input, spec.crop, recommended=0)
+    assert job.options.validation_data is not None
+    spec = job.spec
+    faces = FaceFolder(job.options.validation_data, spec.input, spec.crop, recommended=0)
     sessions = {name: evaluation_session(name, graph) for name, graph in graphs.items()}
-    with steps.step("judge INT8 on validation faces"):
-        found = measure_quality(session_of(prepared.model), sessions,
-                                 steps.bar(faces.labeled_batches(spec.labels), faces), spec.labels)
+    with job.steps.step("check INT8 on validation faces"):
+        batches = job.steps.bar(faces.labeled_batches(spec.labels), faces)
+        found = measure_quality(session_of(job.model), sessions, batches, spec.labels)
     for name, cost in found.costs.items():
-        broken = limit_violations(cost.agreement, cost, found.fp32.support, spec.labels, limits)
+        broken = limit_violations(cost.agreement, cost, found.fp32.support, spec.labels, job.limits)
         if broken:
             raise GateError(f"{name} on the validation faces: {'; '.join(broken)}. Calibrate on "
-                            "more faces like these (--calibration-data), or allow more",
+                            "more faces like these (--calibration-data), or raise the limits",
                             {"validation": asdict(found)})
     return found

@@ -85,7 +85,7 @@ class SideBranch(nn.Module):
         return out
 
 
-def upsampled(x: Tensor, factor: int) -> Tensor:
+def upsample(x: Tensor, factor: int) -> Tensor:
     """Upsample `(n, 1, h, w)` linearly, with half-pixel centres as every backend has them."""
     return x if factor == 1 else F.interpolate(x, scale_factor=factor, mode="bilinear")
 
@@ -122,9 +122,9 @@ class Dsan(nn.Module):
         self.fusion = nn.Conv2d(len(self.strides), 1, 1)
         self.heads = nn.ModuleList(nn.Linear((side // s) ** 2, classes) for s in self.strides)
         self.fused_head = nn.Linear(side**2, classes)
-        self.initialise()
+        self.init_weights()
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Set the weights to start from: He's for convolutions, an equal share of joined maps."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -152,7 +152,7 @@ class Dsan(nn.Module):
         maps = [side(attend(x)) for side, attend, x
                 in zip(self.sides, self.attention, self.taps(faces))]
         for k, deeper in DEEPER.items():  # from deep to shallow: what joins is joined itself
-            joining = [upsampled(maps[d], self.strides[d] // self.strides[k]) for d in deeper]
+            joining = [upsample(maps[d], self.strides[d] // self.strides[k]) for d in deeper]
             maps[k] = self.joins[str(k)](torch.cat([maps[k], *joining], dim=1))
         return maps
 
@@ -163,7 +163,7 @@ class Dsan(nn.Module):
             faces: `(n, 3, side, side)` float32, normalised.
         """
         maps = self.maps(faces)
-        whole = torch.cat([upsampled(x, s) for x, s in zip(maps, self.strides)], dim=1)
+        whole = torch.cat([upsample(x, s) for x, s in zip(maps, self.strides)], dim=1)
         scores = [head(x.flatten(1)) for head, x in zip(self.heads, maps)]
         return [*scores, self.fused_head(self.fusion(whole).flatten(1))]
 
@@ -172,17 +172,7 @@ class Dsan(nn.Module):
         return torch.stack(self.logits(faces)).softmax(dim=2).mean(dim=0)
 
 
-def deep_supervision_loss(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-    """Return the sum of every head's cross-entropy: all of them weigh the same.
-
-    Args:
-        logits: of `Dsan.logits`, `(n, classes)` each.
-        targets: `(n,)` class indices.
-    """
-    return torch.stack([F.cross_entropy(scores, targets) for scores in logits]).sum()
-
-
-def rebuilt(backbone: str, state: Mapping[str, Tensor], classes: int, side: int) -> Dsan:
+def dsan_from_state(backbone: str, state: Mapping[str, Tensor], classes: int, side: int) -> Dsan:
     """Build a network with the sizes of a checkpoint's tensors, or without any at full width.
 
     Raises:
@@ -202,10 +192,11 @@ def rebuilt(backbone: str, state: Mapping[str, Tensor], classes: int, side: int)
 @network("dsan", DEFAULTS, KEEP_FLOAT, backbone=BACKBONE)
 def dsan(state: Mapping[str, Tensor], classes: int = 7, side: int = 224) -> Dsan:
     """Build a DSAN on VGG-16; a checkpoint's tensors tell its classes, side, attention, width."""
-    return rebuilt("vgg16", state, classes, side)
+    return dsan_from_state("vgg16", state, classes, side)
 
 
-@network("dsan-resnet18", DEFAULTS, KEEP_FLOAT, backbone=BACKBONE)
+@network("dsan-resnet18", DEFAULTS, KEEP_FLOAT, backbone=BACKBONE,
+         checkpoint="dsan-resnet18-ferplus.safetensors")
 def dsan_resnet18(state: Mapping[str, Tensor], classes: int = 7, side: int = 224) -> Dsan:
     """Build a DSAN on ResNet-18, for small devices; sizes as of `dsan`."""
-    return rebuilt("resnet18", state, classes, side)
+    return dsan_from_state("resnet18", state, classes, side)

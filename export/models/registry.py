@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -114,16 +115,29 @@ def own_network(module: str, factory: str) -> Network:
     Raises:
         ExportError: it cannot be imported, or has no such decorated factory.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a console script's path lacks it
     try:
-        found = getattr(import_module(module), factory, None)
+        with current_directory_on_path():
+            found = getattr(import_module(module), factory, None)
     except Exception as error:  # it is the user's code: anything may be wrong with it
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ExportError(f"{module} cannot be imported: {reason}") from error
     for registered in NETWORKS.values():
         if registered.factory is found:
             return registered
-    wrong = "no" if found is None else "not decorated with @network, so no network's,"
-    raise ExportError(f"{module}:{factory}: {wrong} factory; expected a function of {module} "
+    wrong = "does not exist" if found is None else "is not decorated with @network"
+    raise ExportError(f"{module}:{factory} {wrong}; expected a function of {module} "
                       "under @network(name, defaults=Defaults(...))")
+
+
+@contextmanager
+def current_directory_on_path() -> Iterator[None]:
+    """Let imports find the current directory, which a console script's path lacks."""
+    folder = os.getcwd()
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

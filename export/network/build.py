@@ -22,7 +22,7 @@ from feredge.export.network.loading import (
 from feredge.runtime.errors import CheckpointError, ExportError, FeredgeError
 
 if TYPE_CHECKING:
-    from feredge.export.job import ExportOptions
+    from feredge.export.options import ExportOptions
 
 SEED = 0
 MOST_SIDE_PX = 1024

@@ -11,13 +11,14 @@ import time
 
 import cv2
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from feredge.export import job as exporter
+from feredge.export import prepare
 from feredge.export.fer_export import main
-from feredge.export.int8 import write as int8
+from feredge.export.int8 import graphs as int8
 from feredge.export.models.manet import MaNet
 from feredge.runtime import open_engine
 from feredge.runtime.sources.pictures import find_pictures
@@ -57,7 +58,7 @@ def test_the_bundled_network_is_exported_whole(exported):
     for name in ("manet.int8.onnx", "manet.int8.qdq.onnx"):
         assert report["int8"][name]["int8_share"] > 0.99
         assert report["int8"][name]["agreement"]["top1"] > 0.98
-    assert set(report["seconds"]) >= {"export to ONNX", "quantise"}
+    assert set(report["seconds"]) >= {"export to ONNX", "quantize"}
 
 
 def test_every_file_carries_its_own_spec(exported):
@@ -169,15 +170,15 @@ def test_an_output_that_cannot_be_made_is_said(tmp_path, capfd):
 
 
 def test_a_graph_that_strays_from_torch_is_not_written(seeded, tmp_path, capfd, monkeypatch):
-    real = exporter.onnx_from_torch
+    real = prepare.onnx_from_torch
 
     def strayed(module, side):
         model = real(module, side)
         weight = model.graph.initializers["conv1.weight"]
-        weight.const_value = exporter.ir.tensor(weight.const_value.numpy() * 1.5)
+        weight.const_value = ir.tensor(weight.const_value.numpy() * 1.5)
         return model
 
-    monkeypatch.setattr(exporter, "onnx_from_torch", strayed)
+    monkeypatch.setattr(prepare, "onnx_from_torch", strayed)
     output = tmp_path / "out"
     output.mkdir()
     line = failed(["--checkpoint", seeded, "--side", "32"], output, capfd)
@@ -224,7 +225,7 @@ def test_bundled_accuracy_holds_on_labelled_faces(exported, faces_48px, tmp_path
                      "--json", str(tmp_path / "eval.json")]) == 0
     found = json.loads((tmp_path / "eval.json").read_text())
     fp32, int8 = (row["scores"]["accuracy"]["value"] for row in found["engines"])
-    assert found["faces"] == 3526 and fp32 >= 0.819
+    assert found["faces"] == 3526 and fp32 >= 0.844
     assert int8 >= fp32 - 0.005
 
 

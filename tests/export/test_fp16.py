@@ -8,7 +8,7 @@ from feredge.calibration.face_folder import FaceFolder
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.quality.agreement import agreements, tensorrt_int8_convs
 from feredge.calibration.ranges import Ranges
-from feredge.export.fp16 import check_fits_half, check_half_answers, half_graph
+from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
 from feredge.runtime import open_engine
 from feredge.runtime.errors import ExportError
 
@@ -35,7 +35,7 @@ def of(graph, kind):
 
 
 def test_the_body_is_half_and_the_head_and_the_ends_are_not(fp32):
-    half = half_graph(fp32)
+    half = fp16_graph(fp32)
     assert half.opset_imports[""] == 19
     assert half.graph.inputs[0].dtype == half.graph.outputs[0].dtype == SINGLE
     convs = of(half.graph, "Conv")
@@ -50,7 +50,7 @@ def test_the_body_is_half_and_the_head_and_the_ends_are_not(fp32):
 
 
 def test_q_and_dq_get_half_scales_and_stored_weights(qdq):
-    half = half_graph(qdq)
+    half = fp16_graph(qdq)
     for node in (*of(half.graph, "QuantizeLinear"), *of(half.graph, "DequantizeLinear")):
         scale = node.inputs[1].const_value.numpy()
         assert scale.dtype == np.float16 and (scale > 0).all()
@@ -61,7 +61,7 @@ def test_q_and_dq_get_half_scales_and_stored_weights(qdq):
 
 
 def test_stored_weights_are_the_nearest_to_the_fp32_ones(qdq):
-    half = half_graph(qdq)
+    half = fp16_graph(qdq)
     for conv in of(half.graph, "Conv"):
         maker = conv.inputs[1].producer()
         if maker is None:
@@ -75,7 +75,7 @@ def test_stored_weights_are_the_nearest_to_the_fp32_ones(qdq):
 
 def test_the_graph_it_was_made_from_stays_as_it_was(fp32):
     before = ir.to_proto(fp32).SerializeToString()
-    half_graph(fp32)
+    fp16_graph(fp32)
     assert ir.to_proto(fp32).SerializeToString() == before
 
 
@@ -83,7 +83,7 @@ def test_scales_too_small_for_half_stay_above_zero(qdq):
     tiny = qdq.clone()
     scale = tiny.graph.initializers["conv1.weight_scale"]
     scale.const_value = ir.tensor(np.full(scale.shape, 1e-8, np.float32))
-    stored = half_graph(tiny).graph.initializers["conv1.weight_scale.fp16"].const_value.numpy()
+    stored = fp16_graph(tiny).graph.initializers["conv1.weight_scale.fp16"].const_value.numpy()
     assert (stored == np.float16(2.0**-24)).all()
 
 
@@ -92,9 +92,9 @@ def test_both_answer_as_fp32_on_real_faces(fp32, qdq, exported, shared_file):
         spec = engine.spec
     faces = FaceFolder(shared_file("data/ferplus-calibration"), spec.input, spec.crop)
     faces.files = faces.files[::4]
-    sessions = {"fp16": session_of(half_graph(fp32)),
+    sessions = {"fp16": session_of(fp16_graph(fp32)),
                 "int8": session_of(qdq, integer_kernels=False),
-                "both": session_of(half_graph(qdq), integer_kernels=False)}
+                "both": session_of(fp16_graph(qdq), integer_kernels=False)}
     found = agreements(session_of(fp32), sessions, faces.batches())
     assert found["fp16"].faces == len(faces.files) > 200
     assert found["fp16"].top1 > 0.995 and found["fp16"].largest_change < 5e-3
@@ -103,26 +103,26 @@ def test_both_answer_as_fp32_on_real_faces(fp32, qdq, exported, shared_file):
 
 
 def test_an_activation_beyond_half_is_refused(fp32, noise):
-    assert check_fits_half(fp32, noise, {}) < 1000
+    assert check_fp16_fits(fp32, noise, {}) < 1000
     loud = fp32.clone()
     weight = loud.graph.initializers["conv1.weight"]
     weight.const_value = ir.tensor(weight.const_value.numpy() * 3e4)
     assert np.abs(weight.const_value.numpy()).max() < 65504, "the weights themselves fit"
     with pytest.raises(ExportError, match=r"the activation \w+ reaches .*, FP16 ends at 65504"):
-        check_fits_half(loud, noise, {})
+        check_fp16_fits(loud, noise, {})
 
 
 def test_a_recorded_range_beyond_half_is_refused(fp32, noise, exported):
     ranges = Ranges.from_json((exported / "manet.ranges.json").read_text())
-    check_fits_half(fp32, noise, ranges.values)
+    check_fp16_fits(fp32, noise, ranges.values)
     values = dict(ranges.values) | {"layer1.0.conv2:input": {"max": (0.0, 65504.0)}}
     with pytest.raises(ExportError, match=r"layer1\.0\.conv2:input reaches 6\.55e\+04"):
-        check_fits_half(fp32, noise, values)
+        check_fp16_fits(fp32, noise, values)
 
 
 def test_activations_that_are_not_numbers_are_refused(fp32):
     with pytest.raises(ExportError, match="nan"):
-        check_fits_half(fp32, np.full((1, 3, 96, 96), np.nan, np.float32), {})
+        check_fp16_fits(fp32, np.full((1, 3, 96, 96), np.nan, np.float32), {})
 
 
 def test_a_weight_beyond_half_is_refused(fp32):
@@ -130,14 +130,14 @@ def test_a_weight_beyond_half_is_refused(fp32):
     weight = loud.graph.initializers["conv1.weight"]
     weight.const_value = ir.tensor(weight.const_value.numpy() * 1e6)
     with pytest.raises(ExportError, match=r"conv1\.weight holds .* more than FP16's 65504"):
-        half_graph(loud)
+        fp16_graph(loud)
 
 
-@pytest.mark.parametrize("quantised", [False, True], ids=["largest", "mean"])
-def test_a_graph_that_answers_otherwise_is_refused(fp32, noise, quantised):
-    half = half_graph(fp32)
-    assert check_half_answers(half, fp32, noise, quantised) < 5e-3
+@pytest.mark.parametrize("quantized", [False, True], ids=["largest", "mean"])
+def test_a_graph_that_answers_otherwise_is_refused(fp32, noise, quantized):
+    half = fp16_graph(fp32)
+    assert check_fp16_probabilities(half, fp32, noise, quantized) < 5e-3
     bias = half.graph.initializers["fc_1.bias"]
     bias.const_value = ir.tensor(bias.const_value.numpy() + np.arange(8, dtype=np.float32))
     with pytest.raises(ExportError, match="FP16 moves a probability by"):
-        check_half_answers(half, fp32, noise, quantised)
+        check_fp16_probabilities(half, fp32, noise, quantized)

@@ -20,7 +20,8 @@ def tiny(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLE))
     network = network_named("tiny_network:tiny")
     monkeypatch.setattr(networks, "known_networks", lambda: {"tiny": network})
-    monkeypatch.setattr("feredge.export.job.network_named", lambda name: network)
+    for module in ("prepare", "write"):
+        monkeypatch.setattr(f"feredge.export.{module}.network_named", lambda name: network)
     yield
     sys.modules.pop("tiny_network")
 

@@ -10,10 +10,10 @@ import torch
 from feredge.calibration.measure.methods import METHODS
 from feredge.calibration.ranges import Ranges
 from feredge.export.fer_export import main
-from feredge.export.int8.write import face_folder, identity, ranges_of
-from feredge.export.job import ExportOptions, prepare
+from feredge.export.int8.ranges import identity, ranges_of
 from feredge.export.models.manet import MaNet
-from feredge.export.models.registry import network_named
+from feredge.export.options import ExportOptions
+from feredge.export.prepare import face_folder, open_job
 from feredge.export.steps import Steps
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.sources.pictures import find_pictures
@@ -45,19 +45,19 @@ LABELS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
 
 
 @pytest.fixture(scope="module")
-def prepared(seeded):
+def job(seeded, tmp_path_factory):
     options = ExportOptions("manet", str(seeded), side=32, labels=tuple(LABELS.split(",")))
-    return prepare(network_named("manet"), options, Steps(quiet=True))
+    return open_job(options, tmp_path_factory.mktemp("job"), "manet", Steps(quiet=True))
 
 
 @pytest.fixture
-def ranges_for(prepared):
+def ranges_for(job):
     """Return what an export with these options would take, and where it is from."""
 
     def take(**options):
         chosen = ExportOptions("manet", **{key: str(value) for key, value in options.items()})
-        faces = face_folder(chosen, prepared.spec) if chosen.calibration_data else None
-        return ranges_of(chosen, prepared, faces, Steps(quiet=True))
+        faces = face_folder(chosen, job.spec) if chosen.calibration_data else None
+        return ranges_of(replace(job, options=chosen, faces=faces))
 
     return take
 
@@ -112,12 +112,12 @@ def test_a_cache_that_cannot_be_written_stops_nothing(ranges_for, labelled, tmp_
 
 
 def test_ranges_that_do_not_belong_are_refused_with_the_reason(
-    ranges_for, prepared, exported, tmp_path
+    ranges_for, job, exported, tmp_path
 ):
     bundled = exported / "manet.ranges.json"
     with pytest.raises(CalibrationError, match="belong to weights"):
         ranges_for(ranges=bundled)
-    own = replace(Ranges.from_json(bundled.read_text()), **identity(prepared.spec))
+    own = replace(Ranges.from_json(bundled.read_text()), **identity(job.spec))
     files = {name: tmp_path / f"{name}.json" for name in ("own", "crop", "truncated")}
     files["own"].write_text(own.to_json())
     files["crop"].write_text(replace(own, crop={**own.crop, "scale": 1.3}).to_json())

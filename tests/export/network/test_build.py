@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from feredge.export.job import ExportOptions
 from feredge.export.models.dsan import BACKBONE, Dsan
 from feredge.export.models.registry import network_named
 from feredge.export.network.build import load_network
 from feredge.export.network.loading import load_backbone
+from feredge.export.options import ExportOptions
 from feredge.runtime.errors import CheckpointError, ExportError
 
 

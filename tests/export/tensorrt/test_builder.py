@@ -16,7 +16,7 @@ from feredge.calibration.graphs.placement import quantized_convs
 from feredge.calibration.graphs.qdq import tensorrt_graph
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.ranges import Ranges
-from feredge.export.fp16 import half_graph
+from feredge.export.fp16 import fp16_graph
 from feredge.export.models.manet import MaNet
 from feredge.export.models.registry import NETWORKS
 from feredge.export.network.to_onnx import onnx_from_torch
@@ -130,7 +130,7 @@ def full_width():
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half):
     model = full_width
-    ir.save(half_graph(model) if half else model, tmp_path / "full.onnx")
+    ir.save(fp16_graph(model) if half else model, tmp_path / "full.onnx")
     plan = plan_from_onnx(tmp_path / "full.onnx", Build(shapes(224), PlanOptions(fp16=half), rtx))
     assert len(plan.content) > (101e6 if half else 202e6), "it holds all 50.6 million weights"
 
@@ -143,7 +143,7 @@ def test_the_full_width_network_builds_in_int8_at_224_px(
     faces = np.random.default_rng(0).random((2, 3, 224, 224), np.float32)
     values, count = measured_ranges(full_width, convs, [faces])
     ranges = Ranges("00" * 32, count, "", {}, values)
-    graph = half_graph(tensorrt_graph(full_width, ranges, keep_float))
+    graph = fp16_graph(tensorrt_graph(full_width, ranges, keep_float))
     ir.save(graph, tmp_path / "full.onnx")
     options = PlanOptions(fp16=True, int8=True)
     plan = plan_from_onnx(tmp_path / "full.onnx", Build(shapes(224), options, rtx))

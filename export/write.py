@@ -1,0 +1,118 @@
+"""The files of an export, in order; all of them appear at the end, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from feredge.calibration.ranges import Ranges
+from feredge.export.environment import environment
+from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
+from feredge.export.int8.gate import GateError
+from feredge.export.int8.ranges import bundled_ranges
+from feredge.export.int8.write import write_int8
+from feredge.export.job import ExportJob
+from feredge.export.models.registry import network_named
+from feredge.export.network.parity import check_parity, parity_crops
+from feredge.export.network.to_onnx import save
+from feredge.export.options import ExportOptions
+from feredge.export.prepare import open_job
+from feredge.export.report.html import html_report
+from feredge.export.staging import described_files, staged
+from feredge.export.steps import Steps
+from feredge.export.tensorrt.options import PlanOptions, check_options
+from feredge.export.tensorrt.plan_files import SUFFIX_HALF, source_of, suffix_for, write_plan
+from feredge.export.tensorrt.versions import TensorRT, chosen_kind, tensorrt_of
+from feredge.runtime.errors import CalibrationError, require
+
+
+def write_export(options: ExportOptions) -> dict[str, Any]:
+    """Export a network; see `feredge.export.export`."""
+    name, steps = options.name or network_named(options.model).name, Steps(options.quiet)
+    output = Path(options.output)
+    try:
+        with staged(output) as folder:
+            return write_files(options, folder, name, steps)
+    except GateError as error:
+        with staged(output) as folder:
+            report = {"failed": str(error), "int8": error.report, "seconds": steps.seconds,
+                      "environment": environment()}
+            write_report(report, folder, name, options.report)
+        raise
+
+
+def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -> dict[str, Any]:
+    """Write every file of an export into a folder, the report last, and return the report."""
+    rt = plan_builder(options.plan)
+    job = check_parity(open_job(options, folder, name, steps))
+    save(job.model, job.spec, job.path(".onnx"))
+    report: dict[str, Any] = {"model": json.loads(job.spec.to_json()),
+                              "parity": job.spec.quality["parity"]}
+    if options.int8:
+        report["int8"] = write_int8(job)
+    if options.fp16:
+        report["fp16"] = write_fp16(job)
+    if rt is not None:
+        source = source_of(job.path(suffix_for(options.plan, rt)))
+        report["plan"] = write_plan(source, options.plan, rt, folder, name, steps)
+    report |= {"seconds": steps.seconds, "files": described_files(folder),
+               "environment": environment()}
+    write_report(report, folder, name, options.report)
+    return report
+
+
+def write_report(report: Mapping[str, Any], folder: Path, name: str, form: str | None) -> None:
+    """Write the report as JSON, and as a page if `form` is html."""
+    (folder / f"{name}.report.json").write_text(json.dumps(report, indent=1) + "\n")
+    if form == "html":
+        (folder / f"{name}.report.html").write_text(html_report(report), encoding="utf-8")
+
+
+def plan_builder(plan: PlanOptions) -> TensorRT | None:
+    """Return the TensorRT that builds the plan; None if no plan is to be built.
+
+    Raises:
+        PackageError: it is not installed.
+        ExportError: it does not support the options, or needs a GPU.
+    """
+    kind = chosen_kind(plan.target)
+    if kind is None:
+        return None
+    rt = tensorrt_of(kind)
+    require("polygraphy", kind)
+    check_options(plan, rt)
+    rt.compute_capabilities()
+    return rt
+
+
+def write_fp16(job: ExportJob) -> dict[str, Any]:
+    """Write the FP16 graph, and return its part of the report.
+
+    Raises:
+        ExportError: FP16 cannot hold an activation, or changes the probabilities.
+    """
+    with job.steps.step("convert to FP16"):
+        crops, origin = parity_crops(job.spec, job.faces)
+        ranges = known_ranges(job)
+        largest = check_fp16_fits(job.model, crops, ranges)
+        graph = fp16_graph(job.model)
+        difference = check_fp16_probabilities(graph, job.model, crops)
+    facts = {"largest_activation": largest, "largest_difference": difference, "on": origin,
+             "recorded_ranges": len(ranges)}
+    spec = replace(job.spec, precision="fp16", quality={**job.spec.quality, "fp16": facts})
+    save(graph, spec, job.path(SUFFIX_HALF))
+    return facts
+
+
+def known_ranges(job: ExportJob) -> Mapping[str, Any]:
+    """Return the ranges of this export or the bundled ones; empty if there are none."""
+    path = job.path(".ranges.json")
+    if path.is_file():
+        return Ranges.from_json(path.read_text()).values
+    try:
+        return bundled_ranges(job.network, job.spec).values
+    except CalibrationError:
+        return {}
