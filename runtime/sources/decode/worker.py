@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import IO
+from io import BufferedReader
+from typing import IO, cast
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from feredge.runtime.results import Array
 from feredge.runtime.sources.decode.header import Picture
 from feredge.runtime.sources.decode.native import decode
 
-STARTING_S, DECODING_S = 60.0, 10.0
+STARTING_S, DECODING_S, PIXELS_PER_S = 60.0, 10.0, 10_000_000
 READY = b"\n"
 MEMORY_BYTES = 4 << 30  # of address space; about half of it is used
 SIZE, SHAPE = struct.Struct("!Q"), struct.Struct("!qq")
@@ -49,7 +50,7 @@ class DecoderProcess:
             process = self.running()
             assert process.stdin is not None and process.stdout is not None
             try:
-                with kill_after(process, DECODING_S):
+                with kill_after(process, deadline_s(picture)):
                     send(process.stdin, pickle.dumps(picture))
                     return receive_picture(process.stdout)
             except (OSError, EOFError) as error:
@@ -78,6 +79,11 @@ class DecoderProcess:
             self.process.communicate()
 
 
+def deadline_s(picture: Picture) -> float:
+    """Return how long a picture may take to decode."""
+    return DECODING_S + picture.width * picture.height / PIXELS_PER_S
+
+
 @contextmanager
 def kill_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
     """Kill a process that takes longer."""
@@ -102,7 +108,7 @@ def death(process: subprocess.Popen[bytes]) -> str:
     """Return why a decoder's process ended."""
     code = process.wait()
     if code == -signal.SIGKILL:
-        return f"it takes more than {DECODING_S:.0f} s or too much memory"
+        return "it takes too long or too much memory"
     if code < 0:
         return f"its decoder ended with {signal.Signals(-code).name}; the picture is damaged"
     return f"its decoder ended with exit code {code}"
@@ -135,8 +141,11 @@ def receive_picture(pipe: IO[bytes]) -> Array:
     height, width = SHAPE.unpack(receive(pipe, SHAPE.size))
     if height < 0:
         raise SourceError(receive(pipe, width).decode())
-    pixels = receive(pipe, height * width * 3)
-    return np.frombuffer(bytearray(pixels), np.uint8).reshape(height, width, 3)
+    pixels = np.empty((height, width, 3), np.uint8)
+    filled = cast(BufferedReader, pipe).readinto(pixels.data.cast("B"))
+    if filled < pixels.nbytes:
+        raise EOFError
+    return pixels
 
 
 def serve() -> None:
@@ -149,7 +158,8 @@ def serve() -> None:
     while size := requests.read(SIZE.size):
         try:
             pixels = decode(pickle.loads(receive(requests, *SIZE.unpack(size))))
-            replies.write(SHAPE.pack(*pixels.shape[:2]) + pixels.tobytes())
+            replies.write(SHAPE.pack(*pixels.shape[:2]))
+            replies.write(pixels.data)
         except FeredgeError as error:
             message = str(error).encode()
             replies.write(SHAPE.pack(-1, len(message)) + message)
