@@ -13,7 +13,7 @@ from feredge.benchmarks.bench.predictions import compare_predictions, face_crops
 from feredge.benchmarks.bench.rows import add_shares, profile_operators, time_rows
 from feredge.benchmarks.bench.sensors import sensors
 from feredge.benchmarks.eval.records import environment, results_path, write_results
-from feredge.runtime.engines import Engine, open_engine
+from feredge.runtime.engines import open_engine
 from feredge.runtime.errors import SourceError, require
 from feredge.runtime.files import check_folder
 from feredge.runtime.machine import cores
@@ -87,16 +87,8 @@ def measure(options: BenchOptions) -> dict[str, Any]:
             add_shares(report, options.engines[0])
         if options.profile:
             report["operators"] = profile_operators(options, crops)
-        if options.source is not None:
-            report["clip"] = time_clip(options, engines[0])
+    if options.source is not None:
+        from feredge.benchmarks.bench.clip import clip_report
+
+        report["clip"] = clip_report(options, options.source)
     return {**report, "environment": environment()}
-
-
-def time_clip(options: BenchOptions, engine: Engine) -> dict[str, Any]:
-    """Run the first engine's whole pipeline on the clip."""
-    from feredge.benchmarks.bench.clip import clip_report
-    from feredge.runtime.detect import open_detector
-
-    assert options.source is not None
-    with open_detector(options.detector, engine) as detector:
-        return clip_report(options.source, detector, engine)

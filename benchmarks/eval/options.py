@@ -20,8 +20,6 @@ class EvalOptions:
 
     Attributes:
         engines: exported networks; each after the first is compared with the first.
-        dataset: a public data set by name, in the layout in which it is published.
-        root: the folder of `dataset`.
         data: one folder of pictures per class, or the folder of the pictures in `csv`.
         csv: a table of pictures and their classes (columns image, label, ...), with paths relative
             to `data` or to the file.
@@ -33,11 +31,11 @@ class EvalOptions:
         json: where the results are written; `-` is stdout.
         plot: where confusion matrices, reliability and risk-coverage curves are drawn, PNG or SVG
             by its suffix.
+        dataset: a public data set by name, in the layout in which it is published.
+        root: the folder of `dataset`.
     """
 
     engines: Sequence[Path]
-    dataset: str | None = None
-    root: Path | None = None
     data: Path | None = None
     csv: Path | None = None
     labels: Sequence[str] | None = None
@@ -46,6 +44,8 @@ class EvalOptions:
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     json: Path | None = None
     plot: Path | None = None
+    dataset: str | None = None
+    root: Path | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -85,9 +85,9 @@ class EvalOptions:
     def from_arguments(cls, arguments: argparse.Namespace) -> EvalOptions:
         """Return the options that were parsed from the arguments of `add_arguments`."""
         return cls(
-            arguments.engine, arguments.dataset, arguments.root, arguments.data, arguments.csv,
-            arguments.labels, arguments.group_by, arguments.detect,
-            DetectorOptions.from_arguments(arguments), arguments.json, arguments.plot,
+            arguments.engine, arguments.data, arguments.csv, arguments.labels, arguments.group_by,
+            arguments.detect, DetectorOptions.from_arguments(arguments), arguments.json,
+            arguments.plot, arguments.dataset, arguments.root,
         )
 
 

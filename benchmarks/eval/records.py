@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from feredge.benchmarks.bench.sensors import sensors
 from feredge.runtime.files import atomic_write, check_folder
-from feredge.runtime.machine import cpu_name
+from feredge.runtime.machine import describe_machine
 
-# Distributions by their module; those of a JetPack have no metadata.
+# Distributions by the module that shows their use.
 PACKAGES = {
     "numpy": "numpy", "onnxruntime": "onnxruntime", "cv2": "opencv-python", "torch": "torch",
     "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_cu13",
@@ -25,25 +22,8 @@ PACKAGES = {
 
 def environment() -> dict[str, Any]:
     """Return the machine, its state, and the packages in use."""
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": packages(),
-        "sensors": sensors(),
-    }
-
-
-def packages() -> dict[str, str]:
-    """Return the versions of the packages in use."""
-    found = {}
-    for module, name in PACKAGES.items():
-        if module in sys.modules:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                found[name] = str(getattr(sys.modules[module], "__version__", "unknown"))
-    return found
+    used = [name for module, name in PACKAGES.items() if module in sys.modules]
+    return {**describe_machine(used), "sensors": sensors()}
 
 
 def results_path(path: Path, conditions: str) -> Path:

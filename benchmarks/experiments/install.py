@@ -1,6 +1,9 @@
-"""Size and start-up time of the installed runtime, in a new virtual environment.
+"""Size, start-up time and memory of the installed runtime, in a new virtual environment.
 
 Usage: `python -m feredge.benchmarks.experiments.install REPOSITORY [--json FILE]`
+
+The picture is the portrait of matplotlib, classified by `fer-run --source PICTURE` with the bundled
+detector and network; times are those of whole processes.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import venv
 from pathlib import Path
 
 from feredge.benchmarks.experiments.command import Experiment, Results
-from feredge.benchmarks.experiments.processes import startup_s
+from feredge.benchmarks.experiments.processes import peak_mb, startup_s
+from feredge.export.portrait import portrait_path
 
 # Not counted: every new virtual environment has them.
 OWN = {"pip", "setuptools"}
@@ -44,17 +48,21 @@ def measure(options: argparse.Namespace) -> Results:
         venv.create(folder, with_pip=True)
         python, empty = folder / "bin" / "python", folder_bytes(folder)
         subprocess.run([python, "-m", "pip", "install", "--quiet", options.repository], check=True)
+        picture: list[str | Path] = [folder / "bin" / "fer-run", "--source", str(portrait_path()),
+                                     "--no-display", "--jsonl", folder / "faces.jsonl"]
         return {
             "megabytes": (folder_bytes(folder) - empty) / 1e6, "packages": package_names(python),
             "import_s": startup_s([python, "-c", "import feredge.runtime"]),
             "help_s": startup_s([folder / "bin" / "fer-run", "--help"]),
+            "picture_s": startup_s(picture), "picture_resident_mb": peak_mb(picture),
         }
 
 
 def describe(results: Results) -> str:
     """Return the results as text."""
     return (f"{results['megabytes']:.0f} MB: {', '.join(results['packages'])}; import "
-            f"{results['import_s']:.2f} s, --help {results['help_s']:.2f} s")
+            f"{results['import_s']:.2f} s, --help {results['help_s']:.2f} s, a picture "
+            f"{results['picture_s']:.2f} s with {results['picture_resident_mb']:.0f} MB resident")
 
 
 EXPERIMENT = Experiment(__doc__, add_arguments, measure, describe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import subprocess
@@ -43,6 +44,22 @@ def process_state(pid: int | str = "self") -> dict[str, float]:
     facts = {name: value.split() for name, _, value in lines}
     return {"resident_mb": int(facts["VmRSS"][0]) * 1.024e-3, "threads": int(facts["Threads"][0]),
             "files": len(list((folder / "fd").iterdir()))}
+
+
+def peak_mb(command: Sequence[str | Path]) -> float:
+    """Return the peak of resident memory of a process that must succeed, in megabytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    code, megabytes = wait_with_peak(process)
+    if code:
+        raise SystemExit(f"{command[0]} failed with exit code {code}")
+    return megabytes
+
+
+def wait_with_peak(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for a process; returns its exit code and its peak of resident memory in megabytes."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait again
+    return process.returncode, usage.ru_maxrss * 1.024e-3
 
 
 def startup_s(command: Sequence[str | Path]) -> float:

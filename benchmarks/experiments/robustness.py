@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from feredge.benchmarks.experiments.command import Experiment, Results
+from feredge.benchmarks.experiments.processes import wait_with_peak
 
 LONGEST_S, MOST_MB = 10.0, 2000.0
 FILE_TIMEOUT_S = 3600
@@ -51,19 +52,12 @@ def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
                    "FEREDGE_FUZZ_RECORD": str(record)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        code, peak_mb = wait_for(process)
+        timer = threading.Timer(FILE_TIMEOUT_S, process.kill)
+        timer.start()
+        code, peak_mb = wait_with_peak(process)
+        timer.cancel()
     tests = json.loads(record.read_text()) if record.is_file() else {}
     return {"file": file.name, "exit_code": code, "peak_mb": peak_mb, "tests": tests}
-
-
-def wait_for(process: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """Wait for a process; returns its exit code and its peak of resident memory in megabytes."""
-    timer = threading.Timer(FILE_TIMEOUT_S, process.kill)
-    timer.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    timer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)  # the process is waited for already
-    return process.returncode, usage.ru_maxrss * 1.024e-3
 
 
 def problems(run: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -109,5 +109,6 @@ def machine(results: Results) -> str:
     """Return the machine and the packages of the measurements."""
     environment = results["latency-full-width"]["environment"]
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
-    return (f"{environment['cpu']}, {environment['cores']} cores; {environment['system']}; "
+    python = f", Python {environment['python']}" if "python" in environment else ""
+    return (f"{environment['cpu']}, {environment['cores']} cores; {environment['system']}{python}; "
             f"{packages}.")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from feredge.benchmarks.experiments.jitter import FPS, PLACES, STILL, draw_faces, write_clip
-from feredge.benchmarks.experiments.tracks import CHANGE_S, Kept, added_delays_s, flips, same_boxes
+from feredge.benchmarks.experiments.track_runs import (
+    CHANGE_S,
+    TrackRun,
+    added_delays_s,
+    label_changes,
+    matching_boxes,
+)
 from feredge.runtime import Faces, open_detector
 from feredge.runtime.sources import frames_of, open_source
 
@@ -16,11 +22,11 @@ def shown(labels, track_id=1, box=(0, 0, 10, 10)):
         one = Faces.from_detections(np.array([box]), np.zeros((1, 5, 2)), np.ones(1))
         one.track_ids[:] = track_id
         faces.append(one.with_probabilities(np.where(np.arange(3) == label, 0.8, 0.1)[None]))
-    return Kept(faces, (np.arange(len(faces)) / FPS).tolist())
+    return TrackRun(faces, (np.arange(len(faces)) / FPS).tolist())
 
 
 def test_flips_are_counted_a_track_minute():
-    counted = flips([shown([0] * 750 + [1] * 750 + [0]), shown([2] * 1501)])
+    counted = label_changes([shown([0] * 750 + [1] * 750 + [0]), shown([2] * 1501)])
     assert counted["flips"] == 2 and counted["tracks"] == 2
     assert counted["flips_per_minute"] == pytest.approx(1.0)
 
@@ -28,8 +34,8 @@ def test_flips_are_counted_a_track_minute():
 def test_a_flicker_is_smoothed_away_and_a_change_is_late_by_less_than_it_may_be():
     half = round(CHANGE_S * FPS)
     jittering = [0, 0, 1] * (half // 3)
-    assert flips([shown(jittering)])["flips"] > 40
-    assert flips([shown(jittering).smoothed()])["flips"] == 0
+    assert label_changes([shown(jittering)])["flips"] > 40
+    assert label_changes([shown(jittering).smooth()])["flips"] == 0
     (delay,) = added_delays_s(shown([0] * half + [1] * half))
     assert 0 < delay < 0.3
     assert added_delays_s(shown([0] * 2 * half)) == []
@@ -39,9 +45,9 @@ def test_a_flicker_is_smoothed_away_and_a_change_is_late_by_less_than_it_may_be(
 def test_boxes_are_met_where_they_overlap():
     there, near, far = (shown([0] * 10, box=box) for box in
                         ((0, 0, 10, 10), (2, 0, 12, 10), (20, 0, 30, 10)))
-    assert same_boxes(there, near) == (10, 10, 10)
-    assert same_boxes(there, far)[:2] == (10, 0)
-    assert same_boxes(there, Kept([Faces.empty()] * 10, there.times_s))[:2] == (10, 0)
+    assert matching_boxes(there, near) == (10, 10, 10)
+    assert matching_boxes(there, far)[:2] == (10, 0)
+    assert matching_boxes(there, TrackRun([Faces.empty()] * 10, there.times_s))[:2] == (10, 0)
 
 
 def test_a_clip_shows_four_faces_and_changes_them_in_the_middle(
