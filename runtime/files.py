@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,6 +74,16 @@ def check_folder(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: no permission in {path.parent}")
 
 
+def prepare_folder(path: Path) -> None:
+    """Create the folder of a file, and check that the file can be created.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    make_folder(path.parent)
+    check_folder(path)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; an existing folder is kept.
 
@@ -93,7 +103,7 @@ def remove(path: Path) -> None:
 
 
 def check_outputs_apart(
-    outputs: Mapping[str, str | Path], inputs: Mapping[str, str | Path]
+    outputs: Mapping[str, str | Path], inputs: Iterable[tuple[str, str | Path]]
 ) -> None:
     """Check that no output replaces an input or another output, whatever its path looks like.
 
@@ -102,22 +112,23 @@ def check_outputs_apart(
     read the annotated pictures as well. Devices, pipes and URLs are not files and are skipped.
 
     Args:
-        outputs: the path of each output, by what a message calls it, for example `--output`.
-        inputs: the path of each input, by what a message calls it, for example `--source`.
+        outputs: the path of each output by its parameter.
+        inputs: parameter and path of each input.
 
     Raises:
         UsageError: two of them are the same.
     """
     written: dict[FileKey, str] = {}
+    sources = list(inputs)
     for name, path in outputs.items():
         target = Path(path)
-        for input_name, input_path in inputs.items():
+        for input_name, input_path in sources:
             if is_same_place(target, Path(input_path)):
-                raise UsageError(f"{name} {target} would overwrite {input_name} {input_path}: "
+                raise UsageError(f"`{name}` {target} would overwrite `{input_name}` {input_path}: "
                                  "name another file")
         key = file_key(target)
         if key is not None and key in written:
-            raise UsageError(f"{name} {target} is also written by {written[key]}: name another "
+            raise UsageError(f"`{name}` {target} is also written by `{written[key]}`: name another "
                              "file")
         if key is not None:
             written[key] = name

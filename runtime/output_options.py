@@ -12,6 +12,7 @@ from pathlib import Path
 
 from feredge.runtime.environment import has_screen
 from feredge.runtime.errors import UsageError
+from feredge.runtime.outputs.base import Bars
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class OutputOptions:
         progress: print the number of frames on the last line of the terminal.
         no_images: refuse every output that shows pictures.
         blur: pixelate the faces in everything that is written or shown.
+        bars: draw a bar per class: `auto`: where there is free room beside the face; `on`: also
+            over other faces; `off`: none.
     """
 
     output: str | Path | None = None
@@ -40,6 +43,7 @@ class OutputOptions:
     progress: bool = False
     no_images: bool = False
     blur: bool = False
+    bars: Bars = "auto"
 
     def __post_init__(self) -> None:
         """Check that the outputs fit together.
@@ -74,6 +78,15 @@ class OutputOptions:
                             help="write and show numbers only: no picture, video or window")
         parser.add_argument("--blur", action="store_true",
                             help="pixelate the faces in everything that is written or shown")
+        parser.add_argument("--bars", choices=("auto", "on", "off"), default=cls.bars,
+                            help="a bar per class beside each face: auto draws it where there is "
+                                 "free room, on also over other faces (auto)")
+
+    def files(self) -> dict[str, str | Path]:
+        """Return the path of each output file by its parameter, without standard output."""
+        paths = {"output": self.output, "jsonl": self.jsonl, "csv": self.csv,
+                 "summary": self.summary}
+        return {name: path for name, path in paths.items() if path and path != "-"}
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> OutputOptions:
@@ -88,7 +101,7 @@ class OutputOptions:
         if display is None:
             display = has_screen() and not is_written and not a.no_images
         return cls(a.output, a.jsonl, a.csv, a.summary, display, not is_written and not display,
-                   is_written and sys.stderr.isatty(), a.no_images, a.blur)
+                   is_written and sys.stderr.isatty(), a.no_images, a.blur, a.bars)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.outputs.annotator import Annotator, blur_faces
-from feredge.runtime.outputs.base import AnnotatedOutput, Output
+from feredge.runtime.outputs.base import AnnotatedOutput, Bars, Output
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.base import Source
 from feredge.runtime.timing import StageTimes, Summary
@@ -55,12 +55,14 @@ class PipelineOptions:
             needs an engine and a detector on the CPU, and adds latency to live sources.
         blur: pixelate all faces in the frames that the outputs receive.
         tracks: tracking and smoothing; off for pictures, which have no order.
+        bars: see `Annotator`.
     """
 
     max_faces: int | None = None
     concurrent_frames: int = 1
     blur: bool = False
     tracks: TrackOptions = field(default_factory=TrackOptions)
+    bars: Bars = "auto"
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -105,7 +107,7 @@ class Pipeline:
             options, tracks=replace(options.tracks, track=False))
         self.tracks: dict[str, SourceTracks] = {}  # by source; pictures share one
         self.track_ids = count(1)
-        self.annotator = Annotator(engine.spec.labels)
+        self.annotator = Annotator(engine.spec.labels, options.bars)
         self.stages = StageTimes()
         self.frames = self.faces = 0
         self.started_s = time.perf_counter()

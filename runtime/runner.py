@@ -10,6 +10,7 @@ from types import TracebackType
 from feredge.runtime.detect import Detector, DetectorOptions, open_detector
 from feredge.runtime.engines import Engine, open_engine
 from feredge.runtime.errors import EngineError, UsageError
+from feredge.runtime.files import check_outputs_apart
 from feredge.runtime.logs import logger
 from feredge.runtime.machine import cores
 from feredge.runtime.observer import Observer
@@ -42,6 +43,7 @@ def run(options: RunOptions, observer: Observer | None = None) -> Summary:
     """
     observer = observer or Observer()
     with ExitStack() as stack:
+        check_files(options)
         source = open_sources(options.sources, options.source)
         close_later(stack, source.close)
         observer.on_source(source)
@@ -84,6 +86,18 @@ def predict(
         yield from Pipeline(source, detector, engine, options=options).results()
 
 
+def check_files(options: RunOptions) -> None:
+    """Check that no output replaces a source, the network, the detector or another output.
+
+    Raises:
+        UsageError: one would.
+    """
+    inputs = [("source", source) for source in options.sources if isinstance(source, str)]
+    models = {"engine": options.engine.path, "detector": options.detector.path}
+    inputs += [(name, str(path)) for name, path in models.items() if path is not None]
+    check_outputs_apart(options.outputs.files(), inputs)
+
+
 def close_later(stack: ExitStack, close: Callable[[], None]) -> None:
     """Call `close` when the stack ends; if it fails after another error, only log that."""
 
@@ -114,7 +128,8 @@ def open_pipeline(
     open_outputs(outputs, options, source, engine.spec)
     pipeline = Pipeline(
         source, detector, engine, outputs.plain, outputs.annotated,
-        PipelineOptions(options.max_faces, concurrent, options.outputs.blur, options.tracks),
+        PipelineOptions(options.max_faces, concurrent, options.outputs.blur, options.tracks,
+                        options.outputs.bars),
     )
     if options.page.serve is not None:
         page = open_page(options.page.serve, options.page.token, pipeline,

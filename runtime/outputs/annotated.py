@@ -23,17 +23,17 @@ def open_annotated(path: str, source: Source) -> AnnotatedOutput:
     target, suffix = Path(path), Path(path).suffix.lower()
     if len(source.parts) > 1:
         if suffix in VIDEO_CODECS:
-            raise OutputError(f"--output {path}: several sources need a folder, for a video each")
+            raise OutputError(f"`output` {path}: several sources need a folder, for a video each")
         return VideoFolder(target, source)
     if not source.is_ordered:
         folder = Path(source.name)
         if folder.is_dir():
             if suffix in VIDEO_CODECS or suffix in PICTURES:
-                raise OutputError(f"--output {path}: a folder of pictures needs a folder")
+                raise OutputError(f"`output` {path}: a folder of pictures needs a folder")
             return PictureFolder(target, folder, source.problems.append)
         return picture_file(target)
     if suffix not in VIDEO_CODECS:
-        raise OutputError(f"--output {path}: a video needs a name that ends in one of "
+        raise OutputError(f"`output` {path}: a video needs a name that ends in one of "
                           f"{', '.join(VIDEO_CODECS)}")
     return open_video(target, source)
 
@@ -45,6 +45,6 @@ def picture_file(path: Path) -> PictureFile:
         OutputError: the suffix is not that of a picture.
     """
     if path.suffix.lower() not in PICTURES:
-        raise OutputError(f"--output {path}: a picture needs a name that ends in one of "
+        raise OutputError(f"`output` {path}: a picture needs a name that ends in one of "
                           f"{', '.join(sorted(PICTURES))}")
     return PictureFile(path)

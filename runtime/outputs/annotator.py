@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feredge.runtime.outputs.layers import Bars, BarsLayer, BoxLayer, LabelLayer, blur_faces
+from feredge.runtime.outputs.base import Bars
+from feredge.runtime.outputs.layers import BarsLayer, BoxLayer, LabelLayer, blur_faces
 from feredge.runtime.outputs.layout import Layout
 from feredge.runtime.results import Array, Faces
 

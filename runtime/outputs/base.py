@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from feredge.runtime.results import Array, Faces, FrameResult
 
+Bars = Literal["auto", "on", "off"]
 # Control characters, line and paragraph separators, and those that change the direction of text.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from feredge.runtime.outputs.base import Bars
 from feredge.runtime.outputs.layout import (
     DARK_BGR,
     LIGHT_BGR,
@@ -22,7 +22,6 @@ from feredge.runtime.outputs.layout import (
 from feredge.runtime.palette import LABEL_COLORS_BGR, Bgr
 from feredge.runtime.results import Array, Faces
 
-Bars = Literal["auto", "on", "off"]
 # People and networks recognize faces in mosaics of 16 and even 8 cells (McPherson, Shokri,
 # Shmatikov: "Defeating Image Obfuscation with Deep Learning", 2016).
 MOSAIC = 4
@@ -80,8 +79,12 @@ class LabelLayer:
         """Draw onto a canvas, `(h, w, 3)` uint8."""
         grown = max((line_px(canvas.shape, box) for box in layout.boxes), default=0)
         forms = [(grown, 0), *((least_line_px(canvas.shape), form) for form in range(FORMS))]
-        best = min((self.place_all(faces, layout, *form) for form in forms),
-                   key=lambda placed: placed.missing)
+        best = PlacedLabels(0, missing=2 * len(layout.boxes) + 1)
+        for form in forms:
+            placed = self.place_all(faces, layout, *form)
+            best = placed if placed.missing < best.missing else best
+            if not best.missing:
+                break
         layout.panels += best.places.values()
         for k, place in best.places.items():
             color, line = label_color(int(faces.label_ids[k])), place[3] - place[1]

@@ -10,8 +10,8 @@ import cv2
 from feredge.runtime.errors import OutputError
 from feredge.runtime.files import (
     atomic_write,
-    check_folder,
     make_folder,
+    prepare_folder,
 )
 from feredge.runtime.outputs.base import escape
 from feredge.runtime.results import Array, FrameResult
@@ -22,7 +22,7 @@ class PictureFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_folder(path)
+        prepare_folder(path)
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Write the picture atomically."""

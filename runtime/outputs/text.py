@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from feredge.runtime.errors import OutputError
-from feredge.runtime.files import check_folder
+from feredge.runtime.files import prepare_folder
 from feredge.runtime.outputs.base import escape, face_record
 from feredge.runtime.results import FrameResult
 
@@ -29,7 +29,7 @@ def open_text(path: str) -> TextIO:
         if sys.stdout is None:
             raise OutputError("standard output is closed: name a file instead of -")
         return sys.stdout
-    check_folder(Path(path))
+    prepare_folder(Path(path))
     try:
         return open(path, "w", encoding="utf-8", newline="", buffering=1)
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from feredge.runtime.files import atomic_write, check_folder
+from feredge.runtime.files import atomic_write, prepare_folder
 from feredge.runtime.results import Array, FrameResult
 
 
@@ -48,7 +48,7 @@ class TrackSummary:
     def __init__(self, path: str, labels: tuple[str, ...]) -> None:
         self.path, self.labels = Path(path), labels
         self.views: dict[int, View] = {}
-        check_folder(self.path)
+        prepare_folder(self.path)
 
     def write(self, result: FrameResult) -> None:
         """Count one frame."""

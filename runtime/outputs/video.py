@@ -11,10 +11,10 @@ import cv2
 
 from feredge.runtime.errors import OutputError
 from feredge.runtime.files import (
-    check_folder,
     create_beside,
     flush_to_disk,
     make_folder,
+    prepare_folder,
     remove,
 )
 from feredge.runtime.outputs.base import escape
@@ -39,7 +39,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, fps: float, audio: Path | None = None) -> None:
-        check_folder(path)
+        prepare_folder(path)
         self.path, self.fps, self.audio = path, fps, audio
         self.temporary: Path | None = None
         self.writer: VideoWriter | None = None

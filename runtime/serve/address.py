@@ -39,9 +39,9 @@ class Address:
     def __post_init__(self) -> None:
         """Check that only this machine can open the page without a token."""
         if not self.token and not self.is_loopback:
-            raise OutputError(f"--serve {self.host}:{self.port} can be reached from other "
-                              "machines: pass --token SECRET, or serve this machine only: "
-                              f"--serve 127.0.0.1:{self.port}")
+            raise OutputError(f"`serve` {self.host}:{self.port} can be reached from other "
+                              "machines: pass `token`, or serve this machine only: "
+                              f"127.0.0.1:{self.port}")
 
     @property
     def is_loopback(self) -> bool:
@@ -79,7 +79,7 @@ class Address:
         fields = found.groupdict() if found else {"host": text} if is_ipv6(text) else None
         port = int((fields or {}).get("port") or DEFAULT_PORT)
         if fields is None or port > 65535:
-            raise OutputError(f"--serve {text!a}: expected HOST:PORT, for example 127.0.0.1:8080")
+            raise OutputError(f"`serve` {text!a}: expected HOST:PORT, for example 127.0.0.1:8080")
         host = (fields.get("host") or DEFAULT_HOST).strip("[]")
         return Address(host, port, token)
 

@@ -75,7 +75,7 @@ class LivePage:
         started.wait()
         for failure in self.failures:
             reason = getattr(failure, "strerror", None) or failure
-            raise OutputError(f"--serve {address.host!a}:{address.port}: {reason}")
+            raise OutputError(f"`serve` {address.host!a}:{address.port}: {reason}")
 
     def write(self, result: FrameResult) -> None:
         """Store one result for the viewers."""

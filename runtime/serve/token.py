@@ -20,7 +20,7 @@ def read_token(text: str) -> str:
     """
     token = read_token_file(Path(text[1:])) if text.startswith("@") else text
     if not token:
-        raise UsageError("--token is empty")
+        raise UsageError("`token` is empty")
     return token
 
 
@@ -34,7 +34,7 @@ def read_token_file(path: Path) -> str:
         text = path.read_text(encoding="utf-8").strip()
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise UsageError(f"--token @{path} cannot be read: {error}") from error
+        raise UsageError(f"`token` @{path} cannot be read: {error}") from error
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         logging.getLogger(__name__).warning(
             "other users can read the token in %s; run: chmod 600 %s", path, path)

@@ -158,7 +158,7 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         (("--source", tmp_path / "text.jpg"), "not a picture"),
         (("--source", tmp_path / "text.mp4"), "neither a picture nor a video"),
         (("--camera", 97), "camera 97 is not there"),
-        (("--source", portrait, "--output", tmp_path / "no" / "out.jpg"), "there is no folder"),
+        (("--source", portrait, "--output", portrait / "out.jpg"), "cannot be made"),
         (("--source", portrait, "--output", tmp_path / "out.xyz"), "needs a name that ends in"),
         (("--source", clip, "--output", tmp_path / "out.jpg"), "a video needs a name"),
         (("--source", portrait, "--jsonl", tmp_path / "no" / "out.jsonl"), "there is no folder"),

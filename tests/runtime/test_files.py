@@ -35,10 +35,10 @@ def folder(tmp_path, monkeypatch):
 def test_an_output_that_is_an_input_is_refused_whatever_its_path_looks_like(folder, output, source):
     if output.startswith("//"):
         output = output.replace("//", "/")
-    with pytest.raises(UsageError, match=r"would overwrite --source") as error:
-        check_outputs_apart({"--output": output}, {"--source": source})
+    with pytest.raises(UsageError, match=r"would overwrite `source`") as error:
+        check_outputs_apart({"output": output}, [("source", source)])
     assert "\n" not in str(error.value)
-    check_outputs_apart({"--output": "elsewhere" + Path(output).suffix}, {"--source": source})
+    check_outputs_apart({"output": "elsewhere" + Path(output).suffix}, [("source", source)])
 
 
 @pytest.mark.parametrize("output, source", [
@@ -47,7 +47,7 @@ def test_an_output_that_is_an_input_is_refused_whatever_its_path_looks_like(fold
     ("a.jpg", "none"), (".", "album"),
 ])
 def test_an_output_beside_the_inputs_is_allowed(folder, output, source):
-    check_outputs_apart({"--output": output}, {"--source": source, "--engine": "engine.onnx"})
+    check_outputs_apart({"output": output}, [("source", source), ("engine", "engine.onnx")])
 
 
 @pytest.mark.parametrize("first, second", [
@@ -55,16 +55,16 @@ def test_an_output_beside_the_inputs_is_allowed(folder, output, source):
     ("other/x", "album/x"), ("hard.jpg", "a.jpg"),
 ])
 def test_two_outputs_into_one_file_are_refused(folder, first, second):
-    with pytest.raises(UsageError, match=r"--csv .* is also written by --jsonl"):
-        check_outputs_apart({"--jsonl": first, "--csv": second}, {})
-    check_outputs_apart({"--jsonl": "/dev/null", "--csv": "/dev/null"}, {})
+    with pytest.raises(UsageError, match=r"`csv` .* is also written by `jsonl`"):
+        check_outputs_apart({"jsonl": first, "csv": second}, [])
+    check_outputs_apart({"jsonl": "/dev/null", "csv": "/dev/null"}, [])
 
 
 def test_another_case_is_the_same_file_where_the_file_system_ignores_it(folder, monkeypatch):
-    check_outputs_apart({"--jsonl": "x.csv", "--csv": "X.CSV"}, {})
+    check_outputs_apart({"jsonl": "x.csv", "csv": "X.CSV"}, [])
     monkeypatch.setattr(files, "ignores_case", lambda folder: True)
     with pytest.raises(UsageError, match="also written"):
-        check_outputs_apart({"--jsonl": "x.csv", "--csv": "X.CSV"}, {})
+        check_outputs_apart({"jsonl": "x.csv", "csv": "X.CSV"}, [])
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

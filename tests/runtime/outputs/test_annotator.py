@@ -1,10 +1,19 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from feredge.runtime import Faces
-from feredge.runtime.outputs.annotator import MOSAIC, Annotator, blur_faces, line_px
+from feredge.runtime.outputs.annotator import Annotator, blur_faces
+from feredge.runtime.outputs.layers import MOSAIC, BarsLayer, LabelLayer
+from feredge.runtime.outputs.layout import (
+    Layout,
+    least_line_px,
+    line_px,
+    overlap,
+    text_scale,
+)
 from feredge.runtime.palette import LABEL_COLORS_BGR
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -20,8 +29,9 @@ def one_face(box, best=1):
 def faces_at(boxes, best=1):
     probabilities = np.full((len(boxes), 8), 0.02, np.float32)
     probabilities[:, best] = 0.86
-    faces = Faces.detected(np.array(boxes), np.zeros((len(boxes), 5, 2)), np.ones(len(boxes)))
-    return classified(faces, probabilities)
+    faces = Faces.from_detections(np.array(boxes), np.zeros((len(boxes), 5, 2)),
+                                  np.ones(len(boxes)))
+    return faces.with_probabilities(probabilities)
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (1080, 1920), (2160, 3840)])

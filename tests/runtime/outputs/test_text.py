@@ -20,10 +20,10 @@ NAMES = ("caf\udce9.jpg", "a\nb.jpg", "x\x1b[31m.jpg", "\u202egpj.exe", "line\u2
 
 
 def result(source):
-    faces = Faces.detected(np.array([[-3, 10, 50, 60]]), np.zeros((1, 5, 2)), np.array([0.9]))
+    faces = Faces.from_detections(np.array([[-3, 10, 50, 60]]), np.zeros((1, 5, 2)), np.ones(1))
     found = FrameResult(Frame(0, np.zeros((8, 8, 3), np.uint8), source))
     probabilities = np.array([[0.8, 0.2]], np.float32)
-    found.faces = faces.classified(probabilities)
+    found.faces = faces.with_probabilities(probabilities)
     return found
 
 

@@ -58,7 +58,7 @@ def test_port_0_is_replaced_by_the_port_that_was_taken(serve):
 
 @pytest.mark.parametrize("host", ["..", "a" * 300, "x" * 70 + ".local", "300.1.1.1", "1.2.3"])
 def test_a_host_that_does_not_exist_is_one_line(host):
-    with pytest.raises(OutputError, match="--serve") as error:
+    with pytest.raises(OutputError, match="`serve`") as error:
         LivePage(Address(host, 0, "secret"), PageContent(("neutral",), facts))
     assert "\n" not in str(error.value)
 

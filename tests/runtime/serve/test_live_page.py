@@ -109,8 +109,8 @@ def test_an_address_is_this_machines_unless_it_says_otherwise(text, token, expec
 
 
 @pytest.mark.parametrize("text, said", [
-    ("0.0.0.0:8080", "other machines: pass --token"), ("camera.local", "pass --token"),
-    ("192.0.2.1:80", "pass --token"), ("localhost:http", "expected HOST:PORT"),
+    ("0.0.0.0:8080", "other machines: pass `token`"), ("camera.local", "pass `token`"),
+    ("192.0.2.1:80", "pass `token`"), ("localhost:http", "expected HOST:PORT"),
     (":99999", "expected HOST:PORT"), ("99999", "expected HOST:PORT"),
     ("http://127.0.0.1:8080", "expected HOST:PORT"), (":-1", "expected HOST:PORT"),
     (":²", "expected HOST:PORT"), ("[::1", "expected HOST:PORT"), ("a b:80", "expected HOST:PORT"),
