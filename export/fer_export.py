@@ -20,6 +20,7 @@ from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import ExportError, require
 
 PROGRAM = "fer-export"
+DETECTOR_PX = 640  # the largest canvas of a detector's plan where --detector-size is auto
 # Arguments that only INT8 uses.
 INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agreement",
                   "max_class_drop", "sensitivity", "validation_data", "force")
@@ -144,7 +145,8 @@ def build_plan(options: argparse.Namespace) -> dict[str, Any]:
     output = Path(options.output)
     if options.onnx:
         return build_from_onnx(Path(options.onnx), plan, output, options.name, steps)
-    return build_detector(detector_path(options.detector), options.detector_size, plan, output,
+    detector_size = options.detector_size or DETECTOR_PX
+    return build_detector(detector_path(options.detector), detector_size, plan, output,
                           options.name, steps)
 
 

@@ -25,6 +25,7 @@ from feredge.runtime.spec import ModelSpec
 from feredge.runtime.timing import Summary
 
 MAX_CONCURRENT_FRAMES = 8  # each needs memory
+UNKNOWN_FPS = 15.0  # assumed of a live source that does not state its rate
 
 
 def run(options: RunOptions, observer: Observer | None = None) -> Summary:
@@ -114,6 +115,13 @@ def close_later(stack: ExitStack, close: Callable[[], None]) -> None:
     stack.push(leave)
 
 
+def live_rate(source: Source) -> float | None:
+    """Return the frames per second of all live sources together; None for files."""
+    if not source.is_live:
+        return None
+    return sum(part.fps or UNKNOWN_FPS for part in source.parts)
+
+
 def open_pipeline(
     options: RunOptions, source: Source, stack: ExitStack, observer: Observer
 ) -> Pipeline:
@@ -123,7 +131,8 @@ def open_pipeline(
     engine = stack.enter_context(
         open_engine(options.engine.path, options.engine.cuda_graphs, threads))
     check_trained(engine.spec, options.engine.allow_random_weights)
-    detector = stack.enter_context(open_detector(options.detector, engine, threads))
+    detector = stack.enter_context(open_detector(
+        options.detector, engine, threads, live_rate(source)))
     outputs = stack.enter_context(Outputs())
     open_outputs(outputs, options, source, engine.spec)
     pipeline = Pipeline(

@@ -3,9 +3,9 @@
 Usage: `python -m feredge.benchmarks.experiments.detectors --yunet FILE --engine FILE --groups DIR
 --photos FILE [--json FILE]`
 
-`--groups` holds pictures and `boxes.csv` (file, x0, y0, x1, y1, score, sure); a box that is not sure
-counts neither as missed nor as found. `--photos` is a CSV as fer-eval takes it, with one face a
-picture. A face's size is the longer side of its box on the detector's canvas.
+`--groups` holds pictures and `boxes.csv` (file, x0, y0, x1, y1, score, sure); a box that is not
+sure counts neither as missed nor as found. `--photos` is a CSV as fer-eval takes it, with one face
+a picture. A face's size is the longer side of its box on the detector's canvas.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def read_groups(folder: Path) -> list[Group]:
     with (folder / "boxes.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             rows.setdefault(row["file"], []).append(row)
+    corners = ("x0", "y0", "x1", "y1")
     return [Group(read_picture(folder / name),
-                  np.array([[float(row[key]) for key in ("x0", "y0", "x1", "y1")] for row in found]),
+                  np.array([[float(row[key]) for key in corners] for row in found]),
                   np.array([row["sure"] == "1" for row in found]))
             for name, found in rows.items()]
 
@@ -105,7 +106,7 @@ def score_groups(groups: Sequence[Group], found: Sequence[Array], size_px: int) 
         "recall": {name: float((overlap[chosen] > 0).mean()) if chosen.any() else None
                    for name, chosen in rows.items()},
         "false_boxes_per_picture": false / len(groups),
-        "mean_iou": float(overlap[overlap > 0].mean()),
+        "mean_iou": float(overlap[overlap > 0].mean()) if overlap.any() else None,
     }
 
 

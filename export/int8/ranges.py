@@ -26,7 +26,8 @@ AUTO = "auto"
 
 def identity_of(detector: DetectorOptions) -> list[Any]:
     """Return what determines a detector's faces: the hash of its file, its size and its score."""
-    return [file_sha256(detector_path(detector.path)), detector.size_px, detector.min_score]
+    return [file_sha256(detector_path(detector.path)), detector.size_px, detector.min_score,
+            detector.min_face_px]
 
 
 def ranges_of(job: ExportJob) -> tuple[Ranges, str]:

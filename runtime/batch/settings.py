@@ -10,6 +10,7 @@ from pathlib import Path
 from feredge.runtime.batch.options import BatchOptions
 from feredge.runtime.batch.storage import OutputFolder
 from feredge.runtime.batch.tasks import Job
+from feredge.runtime.detect.options import AUTO
 from feredge.runtime.errors import EngineError, UsageError
 
 SETTINGS = "_plan/settings.json"
@@ -58,7 +59,8 @@ def settings_of(job: Job) -> dict[str, object]:
         "format": FORMAT,
         "engine": f"{Path(job.engine).name}, SHA-256 {job.engine_sha256}",
         "detector": f"{Path(str(job.detector.path)).name}, SHA-256 {job.detector_sha256}",
-        "detector_size": job.detector.size_px, "min_score": job.detector.min_score,
+        "detector_size": job.detector.size_px or AUTO, "min_face": job.detector.min_face_px,
+        "min_score": job.detector.min_score,
         "max_faces": job.max_faces, "track": job.track,
     }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from feredge.runtime.detect.base import Detector
-from feredge.runtime.detect.yunet import OUTPUTS, canvas_size, decoded
+from feredge.runtime.detect.sizes import DetectionSize
+from feredge.runtime.detect.yunet import OUTPUTS, canvas_size, decode
 from feredge.runtime.errors import EngineError
 from feredge.runtime.gpu.frame_layout import FrameLayout, layout_of
 from feredge.runtime.gpu.frames import FrameStore
@@ -26,20 +28,19 @@ class PlanDetector(Detector):
 
     Args:
         path: the plan.
-        size_px: the long side to which a frame is scaled.
-        min_score: faces below it are dropped.
+        size: selects the long side to which a frame is scaled.
         frames: of the engine that classifies the same frames: they are uploaded once then.
     """
 
     def __init__(
-        self, path: Path, size_px: int, min_score: float, frames: FrameStore | None = None
+        self, path: Path, size: DetectionSize, frames: FrameStore | None = None
     ) -> None:
         content, self.spec = read_plan(path, DetectorSpec)
         tensorrt_for(path, self.spec.target)
-        if size_px > self.spec.size_px:
+        if (size.options.size_px or 0) > self.spec.size_px:
             raise EngineError(f"{path} takes frames of up to {self.spec.size_px} px; pass "
                               f"--detector-size {self.spec.size_px} or less, or build it larger")
-        self.size_px, self.min_score = size_px, min_score
+        self.size = replace(size, most_px=self.spec.size_px, frames_per_s=None)
         options = RunnerOptions(RAW_BGR, black=True, frames=frames)
         plan = Plan(path, content, self.spec.target)
         self.runner = PlanRunner(plan, options, lambda session: self.checked(session, path))
@@ -68,7 +69,7 @@ class PlanDetector(Detector):
             Faces in the frame's own pixels, best first.
         """
         layout, runner = layout_of(frame_bgr), self.runner
-        inner, canvas = canvas_size(layout.shape, self.size_px, self.fixed)
+        inner, canvas = canvas_size(layout.shape, self.size.of(layout.shape), self.fixed)
         with runner.active():
             if self.packed != (layout, canvas):
                 runner.table.clear()
@@ -78,7 +79,7 @@ class PlanDetector(Detector):
             runner.run([frame], (1, 3, *canvas), len(runner.results.host))
             outputs = {name: runner.output(name, output_shape(name, canvas)) for name in OUTPUTS}
         scale = inner[0] / layout.width, inner[1] / layout.height
-        return decoded(outputs, canvas, scale, self.min_score)
+        return decode(outputs, canvas, scale, self.size.options.min_score)
 
     def close(self) -> None:
         """Free everything; closing twice is fine."""

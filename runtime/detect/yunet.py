@@ -6,6 +6,8 @@ Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intellige
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import cv2
 import numpy as np
 
 from feredge.runtime.detect.base import Detector
+from feredge.runtime.detect.sizes import DetectionSize
 from feredge.runtime.engines.onnxruntime import open_session
 from feredge.runtime.errors import EngineError
 from feredge.runtime.results import Array, Faces
@@ -21,17 +24,22 @@ STRIDES = (8, 16, 32)
 PARTS = ("cls", "obj", "bbox", "kps")
 OUTPUTS = [f"{part}_{stride}" for part in PARTS for stride in STRIDES]
 NMS_IOU = 0.3  # YuNet's own
+LARGE_FACE = 0.25  # of the frame's longer side: larger faces are taken from the coarse detection
 
 
 class YuNetDetector(Detector):
-    """A YuNet-format network, with a dynamic input or a fixed one, in onnxruntime."""
+    """A YuNet-format network, with a dynamic input or a fixed one, in onnxruntime.
 
-    def __init__(
-        self, path: Path, size_px: int, min_score: float, threads: int | None = None
-    ) -> None:
+    Args:
+        path: of the ONNX file.
+        size: selects the long side to which a frame is scaled.
+        threads: CPU threads per call; None: one per core.
+    """
+
+    def __init__(self, path: Path, size: DetectionSize, threads: int | None = None) -> None:
         self.session = open_session(path, threads)
         self.input_name, self.fixed = input_of(self.session, path)
-        self.size_px, self.min_score = size_px, min_score
+        self.size = replace(size, most_px=max(self.fixed)) if self.fixed else size
 
     def detect(self, frame_bgr: Array) -> Faces:
         """Find the faces of a frame.
@@ -42,10 +50,21 @@ class YuNetDetector(Detector):
         Returns:
             Faces in the frame's own pixels, best first.
         """
-        canvas, scale = padded_input(frame_bgr, self.size_px, self.fixed)
+        faces = self.detect_at(frame_bgr, self.size.of(frame_bgr.shape))
+        coarse = None if self.fixed else self.size.coarse(frame_bgr.shape)
+        if coarse is None:
+            return faces
+        return merge_scales(faces, self.detect_at(frame_bgr, coarse), max(frame_bgr.shape[:2]))
+
+    def detect_at(self, frame_bgr: Array, size_px: int) -> Faces:
+        """Find the faces of a frame scaled to a long side of `size_px`."""
+        start = time.perf_counter()
+        canvas, scale = padded_input(frame_bgr, size_px, self.fixed)
         feed = {self.input_name: canvas}
         outputs = dict(zip(OUTPUTS, self.session.run(OUTPUTS, feed)))
-        return decoded(outputs, canvas.shape[2:], scale, self.min_score)
+        faces = decode(outputs, canvas.shape[2:], scale, self.size.options.min_score)
+        self.size.record(time.perf_counter() - start, canvas.shape[2] * canvas.shape[3])
+        return faces
 
     def close(self) -> None:
         """Free the session."""
@@ -79,8 +98,8 @@ def padded_input(
     """
     height, width = frame_bgr.shape[:2]
     inner, shape = canvas_size(frame_bgr.shape, size_px, fixed)
-    shrinks = cv2.INTER_AREA if inner[0] < width / 2 else cv2.INTER_LINEAR
-    small = cv2.resize(frame_bgr, inner, interpolation=shrinks)
+    interpolation = cv2.INTER_AREA if inner[0] < width / 2 else cv2.INTER_LINEAR
+    small = cv2.resize(frame_bgr, inner, interpolation=interpolation)
     canvas = np.zeros((1, 3, *shape), np.float32)
     canvas[0, :, : inner[1], : inner[0]] = small.transpose(2, 0, 1)
     return canvas, (inner[0] / width, inner[1] / height)
@@ -96,27 +115,55 @@ def canvas_size(
     return inner, fixed or (-(-inner[1] // 32) * 32, -(-inner[0] // 32) * 32)
 
 
-def decoded(
+def decode(
     outputs: dict[str, Array], shape: tuple[int, ...], scale: tuple[float, float], min_score: float
 ) -> Faces:
-    """Turn a YuNet-format network's outputs into faces.
+    """Return the faces of a YuNet-format network's outputs.
 
     Args:
-        outputs: `cls`, `obj` `(1, m, 1)`, `bbox` `(1, m, 4)`, `kps` `(1, m, 10)` a stride.
+        outputs: per stride `cls`, `obj` `(1, m, 1)`, `bbox` `(1, m, 4)`, `kps` `(1, m, 10)`.
         shape: height and width of the canvas.
         scale: from the frame to the canvas, along x and y.
         min_score: faces below it are dropped.
     """
     levels = [level_faces(outputs, stride, shape[1] // stride, min_score) for stride in STRIDES]
     boxes, landmarks, scores = (np.concatenate(parts) for parts in zip(*levels))
-    widths_heights = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = cv2.dnn.NMSBoxes(widths_heights.tolist(), scores.tolist(), min_score, NMS_IOU)
-    rows = np.asarray(kept, np.int64).reshape(-1)
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    rows = suppress_overlaps(boxes, scores)
     factor = np.array(scale)
     return Faces.from_detections(
         boxes[rows] / np.tile(factor, 2), landmarks[rows] / factor, scores[rows]
     )
+
+
+def suppress_overlaps(boxes: Array, scores: Array) -> Array:
+    """Return the rows of the boxes that overlap no better one, best first, `(k,)` int64."""
+    widths_heights = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxes(widths_heights.tolist(), scores.tolist(), 0.0, NMS_IOU)
+    rows = np.asarray(kept, np.int64).reshape(-1)
+    best_first: Array = rows[np.argsort(-scores[rows], kind="stable")]
+    return best_first
+
+
+def merge_scales(fine: Faces, coarse: Faces, longer_px: int) -> Faces:
+    """Join the detections of one frame at two sizes: small faces of the fine, large of the coarse.
+
+    Args:
+        fine: at a large size; faces that fill the canvas have boxes that are too small there.
+        coarse: at a small size.
+        longer_px: the longer side of the frame.
+    """
+    parts = fine[sides(fine) < LARGE_FACE * longer_px], coarse[sides(coarse) >= longer_px / 6]
+    boxes, landmarks, scores = (
+        np.concatenate([getattr(faces, name) for faces in parts])
+        for name in ("boxes_xyxy", "landmarks", "scores"))
+    rows = suppress_overlaps(boxes, scores)
+    return Faces.from_detections(boxes[rows], landmarks[rows], scores[rows])
+
+
+def sides(faces: Faces) -> Array:
+    """Return the longer side of each box in px, `(n,)`."""
+    longer: Array = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1, initial=0)
+    return longer
 
 
 def level_faces(
@@ -127,7 +174,7 @@ def level_faces(
     scores = np.sqrt(np.clip(classes, 0, 1) * np.clip(objects, 0, 1))[:, 0]
     cells = np.flatnonzero(scores >= min_score)
     origins = np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
-    centres = (origins + boxes[cells, :2]) * stride
+    centers = (origins + boxes[cells, :2]) * stride
     halves = np.exp(boxes[cells, 2:]) * stride / 2
     landmarks = (origins[:, None] + points[cells].reshape(-1, 5, 2)) * stride
-    return np.concatenate([centres - halves, centres + halves], axis=1), landmarks, scores[cells]
+    return np.concatenate([centers - halves, centers + halves], axis=1), landmarks, scores[cells]

@@ -65,7 +65,7 @@ def test_the_schema_carries_the_spec_and_the_settings(options, engine):
     metadata = pq.read_schema(file).metadata
     with open_engine(engine) as opened:
         assert ModelSpec.from_json(metadata[b"feredge"].decode()) == opened.spec
-    assert json.loads(metadata[b"feredge.batch"])["detector_size"] == 320
+    assert json.loads(metadata[b"feredge.batch"])["detector_size"] == "auto"
 
 
 def test_duckdb_and_pandas_read_the_output(options):
@@ -105,7 +105,7 @@ def test_a_missing_file_of_the_output_is_made_again_with_the_same_content(option
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"detector": DetectorOptions(size_px=640)}, "detector_size was 320, is 640"),
+        ({"detector": DetectorOptions(size_px=640)}, "detector_size was auto, is 640"),
         ({"max_faces": 1}, "max_faces was None, is 1"),
         ({"track": False}, "track was True, is False"),
     ],

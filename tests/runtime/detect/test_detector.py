@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces, open_detector
-from feredge.runtime.detect.yunet import decoded, padded_input
+from feredge.runtime.detect.yunet import decode, padded_input
 from feredge.runtime.errors import EngineError
 from feredge.runtime.sources.pictures import find_pictures, read_picture
 
@@ -84,7 +84,7 @@ def outputs_with(stride, row, column, columns, **values):
 def test_a_cell_is_decoded_as_yunet_defines_it():
     outputs = outputs_with(16, 1, 2, 4, cls=0.9, obj=0.9, bbox=[0.5, 0.25, 0, np.log(2)],
                            kps=np.arange(10) / 10)
-    faces = decoded(outputs, (64, 64), (2.0, 1.0), 0.5)
+    faces = decode(outputs, (64, 64), (2.0, 1.0), 0.5)
     assert np.allclose(faces.scores, 0.9)
     # centre ((2 + .5) * 16, (1 + .25) * 16), size (16, 32), then x halved by the scale
     assert np.allclose(faces.boxes_xyxy, [[32 / 2, 4, 48 / 2, 36]])
@@ -93,8 +93,8 @@ def test_a_cell_is_decoded_as_yunet_defines_it():
 
 def test_nothing_above_the_score_is_no_face():
     outputs = outputs_with(8, 0, 0, 8, cls=0.5, obj=0.5)
-    assert len(decoded(outputs, (64, 64), (1, 1), 0.6)) == 0
-    assert isinstance(decoded(outputs, (64, 64), (1, 1), 0.6), Faces)
+    assert len(decode(outputs, (64, 64), (1, 1), 0.6)) == 0
+    assert isinstance(decode(outputs, (64, 64), (1, 1), 0.6), Faces)
 
 
 def test_a_file_that_is_no_detector_is_refused(tmp_path, exported):
