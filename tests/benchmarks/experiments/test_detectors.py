@@ -27,7 +27,7 @@ def test_recall_is_by_the_size_on_the_canvas_and_doubtful_faces_do_not_count():
 
 
 def test_agreement_is_the_share_of_the_references_boxes():
-    found = [TRUTH[:2] + [0, 0, 0, 2]]
+    found = [TRUTH[:2] + np.array([0, 0, 0, 2])]
     agreed = box_agreement([TRUTH], found)
     assert agreed["share"] == pytest.approx(2 / 3)
     assert agreed["mean_iou"] == pytest.approx((40 / 42 + 20 / 22) / 2)
