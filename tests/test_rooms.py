@@ -86,6 +86,7 @@ def folder_of(module):
 ACROSS = {
     ("runtime.", "runtime.gpu.frame_layout"): "how a frame lies in memory is a plain data type",
     ("runtime.batch", "runtime."): "it puts the pipeline together for many workers",
+    ("runtime.engines", "runtime.clients"): "an address opens a server's client",
     ("runtime.clients", "runtime.preprocess"): "a server's client cuts its crops",
     ("runtime.detect.tensorrt", "runtime.gpu.frames"): "a detector on the GPU shares its frames",
     ("runtime.detect.tensorrt", "runtime.preprocess"): "the crop kernel scales the frame",

@@ -18,7 +18,6 @@ from feredge.runtime.errors import EngineError, SpecError, UsageError, require
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
-SCHEME = "triton://"
 DEFAULT_PORT = 8001
 DEFAULT_MAX_BATCH = 16
 TIMEOUT_S = 10.0

@@ -9,6 +9,7 @@ from feredge.runtime.errors import EngineError
 
 __all__ = ["Engine", "open_engine"]
 
+SERVER_SCHEME = "triton://"
 BUNDLED = Path(__file__).parents[1] / "weights" / "manet.int8.onnx"
 
 
@@ -18,7 +19,8 @@ def open_engine(
     """Open an exported network with the backend that its suffix names.
 
     Args:
-        path: an ONNX file or a plan that `fer-export` wrote; None is the bundled network.
+        path: an ONNX file or a plan that `fer-export` wrote, or `triton://host:port/model` for a
+            network on a server; None is the bundled network.
         cuda_graphs: replay what a frame launches on a GPU as one graph.
         threads: how many a call may use on the CPU; None: one a core. Several threads may call an
             engine on the CPU at once.
@@ -27,6 +29,10 @@ def open_engine(
         EngineError: the file is missing, damaged, of another kind, or needs what is not here.
         SpecError: its ModelSpec is missing or broken.
     """
+    if str(path).startswith(SERVER_SCHEME):
+        from feredge.runtime.clients.triton import TritonEngine
+
+        return TritonEngine(str(path))
     path = BUNDLED if path is None else Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"

@@ -67,7 +67,7 @@ def server(local):
 
 def test_a_server_gives_the_local_engines_probabilities(server, local, astronaut):
     boxes = np.array([[180, 60, 270, 160], [170, 40, 290, 180], [0, 0, 90, 90]] * 3, np.float32)
-    with TritonEngine(f"triton://127.0.0.1:{server.port}/manet") as engine:
+    with open_engine(f"triton://127.0.0.1:{server.port}/manet") as engine:
         assert engine.spec == local.spec and engine.max_batch == 4 and engine.device == "server"
         assert engine.classify(astronaut, boxes) == pytest.approx(
             local.classify(astronaut, boxes), abs=1e-5)
