@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from feredge.runtime.closeable import Closeable
 from feredge.runtime.command import positive, seconds
+from feredge.runtime.errors import UsageError
 from feredge.runtime.results import Frame
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class SourceOptions:
 
     Attributes:
         retry_s: how long a lost live source is tried again, 0: not at all. None: for ever, but not
-            before its first frame, so that a wrong name is an error at once.
+            before its first frame, so that a wrong name is an error immediately.
         max_pixels: larger JPEGs are decoded at a reduced size, other pictures are refused.
         is_paced: recorded sources play at their own pace, not as fast as possible.
         is_loop: recorded sources start again at their end, and play at their own pace.
@@ -141,6 +142,17 @@ class SourceOptions:
     max_pixels: int = 200_000_000
     is_paced: bool = False
     is_loop: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: a time is negative, or the limit is below one pixel.
+        """
+        if self.retry_s is not None and not self.retry_s >= 0:
+            raise UsageError(f"retry_s is {self.retry_s}, expected 0 or more")
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels is {self.max_pixels}, expected 1 or more")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

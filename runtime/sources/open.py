@@ -25,10 +25,10 @@ from feredge.runtime.sources.url import open_url
 
 def open_one(where: str | int, options: SourceOptions) -> Source:
     """Open a single source; see `feredge.runtime.sources.open_source`."""
-    return at_pace(partial(open_at_once, where, options), options)
+    return open_at_pace(partial(open_unpaced, where, options), options)
 
 
-def at_pace(open_source: Callable[[], Source], options: SourceOptions) -> Source:
+def open_at_pace(open_source: Callable[[], Source], options: SourceOptions) -> Source:
     """Open a source; if the options say so, a recorded one plays at its own pace."""
     source = open_source()
     is_recorded = not source.is_live and source.parts == (source,)
@@ -37,7 +37,7 @@ def at_pace(open_source: Callable[[], Source], options: SourceOptions) -> Source
     return PacedSource(source, open_source if options.is_loop else None)
 
 
-def open_at_once(where: str | int, options: SourceOptions) -> Source:
+def open_unpaced(where: str | int, options: SourceOptions) -> Source:
     """Open a single source that delivers its frames as fast as they are taken."""
     if isinstance(where, int):
         return open_camera(where, options.retry_s)
@@ -54,17 +54,17 @@ def open_all(wheres: Sequence[str | int], options: SourceOptions) -> Source:
     """Open one or several sources; see `feredge.runtime.sources.open_sources`."""
     if not wheres:
         raise UsageError("no source was given: pass --source or --camera")
-    names = [name for where in wheres for name in expand(where)]
+    names = [name for where in wheres for name in expand_pattern(where)]
     if len(names) == 1:
         return open_one(names[0], options)
     check_names([mask_passwords(str(name)) for name in names])
     paths = [Path(str(name)) for name in names if is_path(name)]
     if len(paths) == len(names) and all(map(is_picture_path, paths)):
-        return at_pace(partial(Pictures, paths, options.max_pixels), options)
+        return open_at_pace(partial(Pictures, paths, options.max_pixels), options)
     return open_concurrently(names, options)
 
 
-def expand(where: str | int) -> Iterator[str | int]:
+def expand_pattern(where: str | int) -> Iterator[str | int]:
     """Yield the files that match a pattern, sorted, or else the argument itself.
 
     Raises:

@@ -47,7 +47,7 @@ class Pictures(SingleSource):
     is_ordered = False
 
     def __init__(self, paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
-        paths = comparable(paths)
+        paths = with_common_root(paths)
         super().__init__(str(paths[0]) if len(paths) == 1 else common_folder(paths))
         self.max_pixels = max_pixels
         files = chain.from_iterable(iterate_pictures(p) if p.is_dir() else (p,) for p in paths)
@@ -102,7 +102,7 @@ class PictureContent(SingleSource):
         yield [Frame(0, decode_picture(self.name, self.content, self.max_pixels), self.name)]
 
 
-def comparable(paths: Sequence[Path]) -> Sequence[Path]:
+def with_common_root(paths: Sequence[Path]) -> Sequence[Path]:
     """Return the paths, absolute if several of them are not all below the current folder."""
     if len(paths) == 1 or all(not path.is_absolute() and ".." not in path.parts for path in paths):
         return paths

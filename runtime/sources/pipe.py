@@ -81,7 +81,8 @@ def capture_pipe(name: str, head: bytes, file: IO[bytes]) -> cv2.VideoCapture:
         SourceError: it cannot be decoded.
     """
     readable, writable = os.pipe()
-    threading.Thread(target=pump, args=(head, file, writable), name="pipe", daemon=True).start()
+    arguments = head, file, writable
+    threading.Thread(target=copy_stream, args=arguments, name="pipe", daemon=True).start()
     capture = cv2.VideoCapture(f"pipe:{readable}", cv2.CAP_FFMPEG)
     if not capture.isOpened():
         os.close(readable)
@@ -90,7 +91,7 @@ def capture_pipe(name: str, head: bytes, file: IO[bytes]) -> cv2.VideoCapture:
     return capture
 
 
-def pump(head: bytes, file: IO[bytes], writable: int) -> None:
+def copy_stream(head: bytes, file: IO[bytes], writable: int) -> None:
     """Copy a stream into a pipe, until it ends or nobody reads."""
     with file, os.fdopen(writable, "wb", 0) as pipe:
         try:

@@ -115,12 +115,12 @@ def capture_file(native: str) -> Any:
 
 def likely_rate(name: str, native: str, capture: Any) -> float:
     """Return the frame rate of a container, or if it is unlikely, that of its first frames."""
-    told = read_rate(capture)
-    if told <= LIKELY_FPS:
-        return told
+    nominal = read_rate(capture)
+    if nominal <= LIKELY_FPS:
+        return nominal
     fps = min(first_rate(native), MOST_FPS)
-    if abs(fps - told) > 0.01 * told:
-        logger.warning("%s: its container says %g frames/s; taken as %g", name, told, fps)
+    if abs(fps - nominal) > 0.01 * nominal:
+        logger.warning("%s: its container says %g frames/s; %g is used", name, nominal, fps)
     return fps
 
 

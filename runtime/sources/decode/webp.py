@@ -32,7 +32,7 @@ def parse_webp(content: bytes) -> Picture:
             orientation = xmp_orientation(payload)
     if pixels is None:
         raise SourceError(f"{DAMAGED}: it has no pixels")
-    return Picture("WebP", *frame_size(*pixels), still(*pixels), orientation, is_plain=True)
+    return Picture("WebP", *frame_size(*pixels), still_picture(*pixels), orientation, is_plain=True)
 
 
 def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -64,7 +64,7 @@ def frame_size(kind: bytes, payload: bytes) -> tuple[int, int]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
-def still(kind: bytes, payload: bytes) -> bytes:
+def still_picture(kind: bytes, payload: bytes) -> bytes:
     """Return a WebP file with nothing but the pixels."""
     chunk = kind + len(payload).to_bytes(4, "little") + payload + bytes(len(payload) % 2)
     return b"RIFF" + (len(chunk) + 4).to_bytes(4, "little") + b"WEBP" + chunk

@@ -47,17 +47,17 @@ class DecoderProcess:
             SourceError: it cannot be decoded, or it killed the process.
         """
         with self.lock:
-            process = self.running()
+            process = self.start_process()
             assert process.stdin is not None and process.stdout is not None
             try:
                 with kill_after(process, deadline_s(picture)):
                     send(process.stdin, pickle.dumps(picture))
                     return receive_picture(process.stdout)
             except (OSError, EOFError) as error:
-                raise SourceError(f"cannot be decoded: {death(process)}") from error
+                raise SourceError(f"cannot be decoded: {end_reason(process)}") from error
 
-    def running(self) -> subprocess.Popen[bytes]:
-        """Return the process, started if there is none.
+    def start_process(self) -> subprocess.Popen[bytes]:
+        """Return the process; start it if there is none.
 
         Raises:
             SourceError: it does not start.
@@ -69,7 +69,7 @@ class DecoderProcess:
             )
             with kill_after(self.process, STARTING_S):
                 if self.process.stdout is None or self.process.stdout.read(1) != READY:
-                    raise SourceError(f"cannot be decoded: {death(self.process)}")
+                    raise SourceError(f"cannot be decoded: {end_reason(self.process)}")
         return self.process
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ def shared_process() -> DecoderProcess:
     return process
 
 
-def death(process: subprocess.Popen[bytes]) -> str:
+def end_reason(process: subprocess.Popen[bytes]) -> str:
     """Return why a decoder's process ended."""
     code = process.wait()
     if code == -signal.SIGKILL:

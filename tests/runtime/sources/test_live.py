@@ -77,7 +77,7 @@ def eventually(condition):
         time.sleep(0.01)
 
 
-def test_only_the_newest_frame_is_kept_and_its_age_is_told(opened):
+def test_only_the_newest_frame_is_kept_and_its_age_is_known(opened):
     capture = FakeCapture(slowly)
     source = opened(lambda: capture)
     frames = frames_of(source)

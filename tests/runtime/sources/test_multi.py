@@ -1,4 +1,4 @@
-"""Several sources at once: one batch, nobody waits for another, persons are named once."""
+"""Several sources concurrently: one batch, no source waits for another, track ids are unique."""
 
 import json
 import socket
@@ -82,7 +82,7 @@ def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address
 
 
 def test_a_stream_that_hangs_while_it_opens_delays_no_other(cameras, silent_address):
-    """OpenCV opens one stream after the other, unless it is told that FFmpeg is thread-safe."""
+    """OpenCV opens one stream after the other, unless FFmpeg is configured as thread-safe."""
     hanging = call_in_thread(partial(open_source, silent_address))
     time.sleep(0.5)
     start_s = time.monotonic()
@@ -124,7 +124,7 @@ def test_a_signal_ends_a_run_although_sources_hang(
 
 
 class Broken:
-    """A source that fails at once."""
+    """A source that fails immediately."""
 
     is_live = is_ordered = True
     problems = ()

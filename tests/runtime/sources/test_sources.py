@@ -2,17 +2,25 @@ import shlex
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime.errors import SourceError
-from feredge.runtime.sources import camera, capture, frames_of, gstreamer, open_source
+from feredge.runtime.errors import SourceError, UsageError
+from feredge.runtime.sources import (
+    SourceOptions,
+    camera,
+    capture,
+    frames_of,
+    gstreamer,
+    open_source,
+)
 
 
 def numbered(count, height=64, width=64):
-    """Frames that are told apart by their brightness."""
+    """Frames that differ in brightness."""
     return [np.full((height, width, 3), 8 * k % 248, np.uint8) for k in range(count)]
 
 
@@ -206,3 +214,19 @@ def test_a_pipelines_password_is_in_no_error(asked, secret):
 def test_an_address_where_nothing_answers_is_an_error():
     with pytest.raises(SourceError, match="cannot be opened"):
         open_source("http://127.0.0.1:9/stream")
+
+
+@pytest.mark.parametrize("wrong", [{"retry_s": -1.0}, {"retry_s": float("nan")}, {"max_pixels": 0}])
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))} is"):
+        SourceOptions(**wrong)
+
+
+def test_the_example_of_an_own_source_runs_in_a_pipeline():
+    page = (Path(capture.__file__).parent / "README.md").read_text()
+    names = {"np": np}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    source = names["Noise"]("noise")
+    assert source.parts == (source,) and source.health() == []
+    frames = list(frames_of(source))
+    assert len(frames) == 10 and frames[-1].time_s == pytest.approx(9 / 25)

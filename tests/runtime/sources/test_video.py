@@ -96,7 +96,7 @@ def test_any_file_can_be_asked_whether_it_is_cut_short(tmp_path, content):
 
 def test_an_impossible_rate_is_capped_and_named(encode, caplog):
     source = open_source(str(encode("a.mp4", "mpeg4", fps=30_000, b_frames=0)))
-    assert source.fps == 1000 and "30000 frames/s; taken as 1000" in caplog.text
+    assert source.fps == 1000 and "30000 frames/s; 1000 is used" in caplog.text
     source.close()
 
 
