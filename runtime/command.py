@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
         as_json = "--log-json" in sys.argv
-        Console(self.prog, as_json).error(f"{message}; see {self.prog} --help")
+        Console(self.prog, as_json).error(f"{message[:200]}; see {self.prog} --help")
         sys.exit(EXIT_ERROR)
 
 
@@ -67,6 +67,11 @@ def number(text: str, kind: type[int] | type[float], low: float, high: float, wh
 def positive(text: str) -> int:
     """Parse a whole number, 1 or more."""
     return int(number(text, int, 1, sys.maxsize, "a whole number, 1 or more"))
+
+
+def camera_index(text: str) -> int:
+    """Parse the index of a camera."""
+    return int(number(text, int, 0, 9999, "the index of a camera, 0 or more"))
 
 
 def seconds(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from functools import cache
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from feredge.runtime.errors import require
+
+SCREEN_S = 20.0  # for opening a window, on a slow machine
 
 
 def cache_folder() -> Path:
@@ -33,9 +36,20 @@ def cuda_folders() -> list[Path]:
     return [*named, Path("/usr/local/cuda")]
 
 
+@cache
 def has_screen() -> bool:
-    """Return whether a window can be opened here."""
-    return os.name == "nt" or any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY"))
+    """Return whether OpenCV can open a window here.
+
+    A screen that is named but cannot be reached ends the process in OpenCV's GUI library, so
+    another process tries it.
+    """
+    if os.name != "nt" and not any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY")):
+        return False
+    command = [sys.executable, "-c", "import cv2; cv2.namedWindow('feredge')"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=SCREEN_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def quiet_opencv() -> None:

@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feredge.runtime.command import positive
+from feredge.runtime.command import camera_index, positive
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.errors import UsageError
 from feredge.runtime.history.options import HistoryOptions
@@ -103,7 +103,8 @@ class RunOptions:
                             help="pictures, a folder, video, URL, csi:N, gst:PIPELINE, a pattern, "
                                  "or - for standard input; several videos and live sources run "
                                  "concurrently")
-        parser.add_argument("--camera", dest="sources", action="append", type=int, metavar="N",
+        parser.add_argument("--camera", dest="sources", action="append", type=camera_index,
+                            metavar="N",
                             help="a USB or built-in camera; may be given several times")
         SourceOptions.add_arguments(parser)
         parser.add_argument("--max-silence", type=positive, metavar="SECONDS",

@@ -99,7 +99,7 @@ class OutputOptions:
                           or a.serve is not None or a.publish is not None)
         display = a.display
         if display is None:
-            display = has_screen() and not is_written and not a.no_images
+            display = not is_written and not a.no_images and has_screen()
         return cls(a.output, a.jsonl, a.csv, a.summary, display, not is_written and not display,
                    is_written and sys.stderr.isatty(), a.no_images, a.blur, a.bars)
 

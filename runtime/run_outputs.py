@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from glob import glob
+
+from feredge.runtime.environment import has_screen
+from feredge.runtime.errors import UsageError
+from feredge.runtime.files import check_outputs_apart
 from feredge.runtime.history import HistoryRecorder
 from feredge.runtime.options import RunOptions
 from feredge.runtime.outputs.annotated import open_annotated
@@ -12,6 +17,24 @@ from feredge.runtime.outputs.track_summary import TrackSummary
 from feredge.runtime.publish import Publisher
 from feredge.runtime.sources.base import Source
 from feredge.runtime.spec import ModelSpec
+
+
+def check_outputs(options: RunOptions) -> None:
+    """Check the outputs before anything is opened.
+
+    Raises:
+        UsageError: an output would replace an input or another output, or there is no screen.
+    """
+    if options.outputs.display and not has_screen():
+        raise UsageError("`display` needs a screen, and no window can be opened here: leave it "
+                         "out, and use `output` or `jsonl`")
+    read = [("source", file) for where in map(str, options.sources)
+            for file in glob(where) or [where]]
+    models = {"engine": options.engine.path, "detector": options.detector.path}
+    for name, path in models.items():
+        read += [] if path is None else [(name, str(path)), (name, f"{path}.json")]
+    history = {} if options.history is None else {"history": options.history.path}
+    check_outputs_apart(options.outputs.files() | history, read)
 
 
 def open_outputs(

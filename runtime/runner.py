@@ -10,7 +10,6 @@ from types import TracebackType
 from feredge.runtime.detect import Detector, DetectorOptions, open_detector
 from feredge.runtime.engines import Engine, open_engine
 from feredge.runtime.errors import EngineError, UsageError
-from feredge.runtime.files import check_outputs_apart
 from feredge.runtime.logs import logger
 from feredge.runtime.machine import cores
 from feredge.runtime.observer import Observer
@@ -19,7 +18,7 @@ from feredge.runtime.outputs.closing import Outputs
 from feredge.runtime.page import open_page
 from feredge.runtime.pipeline import Pipeline, PipelineOptions
 from feredge.runtime.results import FrameResult
-from feredge.runtime.run_outputs import open_outputs
+from feredge.runtime.run_outputs import check_outputs, open_outputs
 from feredge.runtime.sources import Source, open_source, open_sources
 from feredge.runtime.spec import ModelSpec
 from feredge.runtime.timing import Summary
@@ -43,8 +42,8 @@ def run(options: RunOptions, observer: Observer | None = None) -> Summary:
             outputs are complete up to that frame.
     """
     observer = observer or Observer()
+    check_outputs(options)
     with ExitStack() as stack:
-        check_files(options)
         source = open_sources(options.sources, options.source)
         close_later(stack, source.close)
         observer.on_source(source)
@@ -85,18 +84,6 @@ def predict(
         if not isinstance(detector, Detector):
             detector = stack.enter_context(open_detector(detector, engine))
         yield from Pipeline(source, detector, engine, options=options).results()
-
-
-def check_files(options: RunOptions) -> None:
-    """Check that no output replaces a source, the network, the detector or another output.
-
-    Raises:
-        UsageError: one would.
-    """
-    inputs = [("source", source) for source in options.sources if isinstance(source, str)]
-    models = {"engine": options.engine.path, "detector": options.detector.path}
-    inputs += [(name, str(path)) for name, path in models.items() if path is not None]
-    check_outputs_apart(options.outputs.files(), inputs)
 
 
 def close_later(stack: ExitStack, close: Callable[[], None]) -> None:

@@ -1,35 +1,29 @@
-"""ModelSpec: what a network expects and what is known of it; the one contract between the rooms."""
+"""ModelSpec: what a network expects and how it was made; stored in or beside every artifact."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from math import isfinite
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from feredge.runtime.checked_json import build, check, check_range, parse_json, show
 from feredge.runtime.errors import SpecError
 
 FORMAT = 1
+CONFIDENCE_FEATURES = ("log_odds", "margin", "score", "log_size_px", "log_sharpness",
+                       "abs_roll_deg", "abs_yaw")
 METADATA_KEY = "feredge"
+MAX_LABELS, MAX_BATCH = 1000, 65_536
 INPUT_NAME, OUTPUT_NAME = "faces", "probabilities"
-# What a plan's builder can have been told; a strongly typed graph says the rest itself.
+# The flags of a plan's builder; a strongly typed graph holds all other types itself.
 PLAN_FLAGS = ("strongly_typed", "fp16", "int8", "tf32", "calibrator", "dla", "gpu_fallback")
-
-T = TypeVar("T")
-
-
-def check(holds: bool, message: str) -> None:
-    """Raise a SpecError unless a field is as it must be."""
-    if not holds:
-        raise SpecError(message)
-
 
 def check_sha256(name: str, digest: str | None) -> None:
     """Check a field that holds a hash, if it does."""
     check(digest is None or re.fullmatch("[0-9a-f]{64}", digest) is not None,
-          f"{name} is {digest!r}, expected 64 hexadecimal digits")
+          f"{name} is {show(digest)}, expected 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -43,13 +37,14 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        check(0 < self.side <= 4096, f"input.side is {self.side}, expected 1 to 4096 px")
+        check_range("input.side", self.side, 1, 4096)
         check(self.channels in ("rgb", "bgr"),
-              f"input.channels is {self.channels!r}, expected rgb or bgr")
+              f"input.channels is {show(self.channels)}, expected rgb or bgr")
         for name, triple in (("mean", self.mean), ("std", self.std)):
-            check(len(triple) == 3 and all(map(isfinite, triple)),
-                  f"input.{name} is {triple}, expected three numbers")
-        check(min(self.std) > 0, f"input.std is {self.std}, expected numbers above 0")
+            check(len(triple) == 3,
+                  f"input.{name} has {len(triple)} values, expected three numbers")
+            for value in triple:
+                check_range(f"input.{name}", value, -1e3 if name == "mean" else 1e-4, 1e3)
 
 
 @dataclass(frozen=True)
@@ -66,8 +61,8 @@ class CropSpec:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        check(isfinite(self.scale) and self.scale > 0, f"crop.scale is {self.scale}, not above 0")
-        check(isfinite(self.shift_y), f"crop.shift_y is {self.shift_y}, not a number")
+        check_range("crop.scale", self.scale, 0.05, 20)
+        check_range("crop.shift_y", self.shift_y, -5, 5)
 
 
 @dataclass(frozen=True)
@@ -93,17 +88,19 @@ class TargetSpec:
         """Check every field."""
         kinds = ("onnx", "tensorrt", "tensorrt-rtx")
         check(self.kind in kinds,
-              f"target.kind is {self.kind!r}, expected one of {', '.join(kinds)}")
+              f"target.kind is {show(self.kind)}, expected one of {', '.join(kinds)}")
         check(self.weight_bits in (None, 7, 8),
               f"target.weight_bits is {self.weight_bits}, expected 7 or 8")
         gpus = self.compute_capabilities or ()
         check(all(re.fullmatch(r"\d+\.\d", gpu) for gpu in gpus),
-              f"target.compute_capabilities are {gpus}, expected the like of 8.7")
+              f"target.compute_capabilities are {show(list(gpus))}, expected the like of 8.7")
         profile = (1, 1, 1) if self.profile is None else self.profile
-        check(len(profile) == 3 and 0 < profile[0] <= profile[1] <= profile[2],
-              f"target.profile is {self.profile}, expected the smallest, usual and largest batch")
+        check(len(profile) == 3 and 0 < profile[0] <= profile[1] <= profile[2] <= MAX_BATCH,
+              f"target.profile is {show(list(profile))}, expected the smallest, usual and largest "
+              "batch")
         unknown = set(self.flags) - set(PLAN_FLAGS)
-        check(not unknown, f"target.flags hold {sorted(unknown)}, expected {', '.join(PLAN_FLAGS)}")
+        check(not unknown, f"target.flags hold {show(sorted(unknown))}, expected some of "
+                           f"{', '.join(PLAN_FLAGS)}")
         check_sha256("target.onnx_sha256", self.onnx_sha256)
 
 
@@ -111,7 +108,7 @@ class TargetSpec:
 class SourceSpec:
     """Where the weights come from: SHA-256 of the checkpoint, the data it saw, its licence.
 
-    `random_weights` means that it saw none: such a network's answers say nothing.
+    `random_weights` marks a network without training, whose predictions mean nothing.
     """
 
     checkpoint_sha256: str
@@ -121,11 +118,39 @@ class SourceSpec:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """Everything a runtime must know to serve a network, stored in or beside every artifact.
+class ConfidenceSpec:
+    """A logistic model of the probability that a label is right, from its face's features.
 
-    `labels` are in the order of the output. `calibration` and `quality` hold measured facts as
-    they are reported; `sha256` is that of the file a sidecar describes.
+    Attributes:
+        weights: one weight per feature; the features are those of `runtime/quality.py`.
+        bias: the log odds if all features are 0.
+    """
+
+    weights: Mapping[str, float]
+    bias: float
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        unknown = sorted(set(self.weights) - set(CONFIDENCE_FEATURES))
+        check(not unknown, f"confidence.weights hold {show(unknown)}, expected some of "
+                           f"{', '.join(CONFIDENCE_FEATURES)}")
+        for value in (*self.weights.values(), self.bias):
+            check_range("confidence.weights", value, -1e3, 1e3)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that a runtime needs to serve a network, stored in or beside every artifact.
+
+    Attributes:
+        model, variant: the architecture, and what distinguishes this network of it.
+        labels: the names of the classes, in the order of the output.
+        input, crop, source, target: see their classes.
+        precision: fp32, fp16 or int8.
+        calibration, quality: measured facts, as the report shows them.
+        sha256: the hash of the file that a sidecar describes; None inside an ONNX file.
+        confidence: the model of the confidence; None: the probability of the label.
+        format: the version of this format.
     """
 
     model: str
@@ -139,30 +164,39 @@ class ModelSpec:
     calibration: Mapping[str, Any] | None = None
     quality: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+    confidence: ConfidenceSpec | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         """Check every field."""
         check(self.format == FORMAT,
               f"format is {self.format}, this version reads {FORMAT}: export the model again")
-        check(len(self.labels) > 1 and len(set(self.labels)) == len(self.labels),
-              f"labels are {self.labels}, expected at least two, all different")
+        check(1 < len(self.labels) <= MAX_LABELS and len(set(self.labels)) == len(self.labels),
+              f"labels are {show(list(self.labels))}, expected at least two, at most {MAX_LABELS}, "
+              "all different")
+        for name in (*self.labels, self.model, self.variant):
+            check(0 < len(name) <= 200 and name.isprintable(),
+                  f"the name {name[:60]!r} is not 1 to 200 printable characters")
         check(self.precision in ("fp32", "fp16", "int8"),
-              f"precision is {self.precision!r}, expected fp32, fp16 or int8")
+              f"precision is {show(self.precision)}, expected fp32, fp16 or int8")
         check_sha256("sha256", self.sha256)
 
     def to_json(self) -> str:
-        """Return the JSON that `from_json` reads."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        """Return the JSON that `from_json` reads.
+
+        Raises:
+            SpecError: a measured fact is not a number of JSON, such as NaN.
+        """
+        return json_of(self)
 
     @staticmethod
     def from_json(text: str) -> ModelSpec:
-        """Read what `to_json` wrote; fields of later versions are passed over.
+        """Read what `to_json` wrote; fields of later versions are ignored.
 
         Raises:
             SpecError: not JSON, a field is missing, of another type, or out of its range.
         """
-        return parsed(ModelSpec, document_of(text), "")
+        return build(ModelSpec, parse_json(text), PARTS)
 
 
 @dataclass(frozen=True)
@@ -181,73 +215,40 @@ class DetectorSpec:
         """Check every field."""
         check(self.format == FORMAT,
               f"format is {self.format}, this version reads {FORMAT}: export the detector again")
-        check(self.size_px > 0, f"size_px is {self.size_px}, expected 1 px or more")
+        check_range("size_px", self.size_px, 1, 32768)
         check_sha256("sha256", self.sha256)
 
     def to_json(self) -> str:
-        """Return the JSON that `from_json` reads."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        """Return the JSON that `from_json` reads.
+
+        Raises:
+            SpecError: a measured fact is not a number of JSON, such as NaN.
+        """
+        return json_of(self)
 
     @staticmethod
     def from_json(text: str) -> DetectorSpec:
-        """Read what `to_json` wrote; fields of later versions are passed over.
+        """Read what `to_json` wrote; fields of later versions are ignored.
 
         Raises:
             SpecError: not JSON, a field is missing, of another type, or out of its range.
         """
-        return parsed(DetectorSpec, document_of(text), "")
+        return build(DetectorSpec, parse_json(text), PARTS)
 
 
-def document_of(text: str) -> Any:
-    """Parse JSON.
+def json_of(spec: ModelSpec | DetectorSpec) -> str:
+    """Return a spec as JSON.
 
     Raises:
-        SpecError: it is none.
+        SpecError: a value is not JSON.
     """
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SpecError(f"not JSON: {error}") from error
+        return json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"the spec cannot be written as JSON: {error}") from error
 
 
 PARTS: dict[str, type[Any]] = {
     "input": InputSpec, "crop": CropSpec, "target": TargetSpec, "source": SourceSpec,
+    "confidence": ConfidenceSpec,
 }
-# A field's annotation is a string here: the JSON types that it takes.
-JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,),
-    "tuple[float, ...]": (list,), "tuple[str, ...]": (list,), "tuple[int, ...]": (list,),
-    "Mapping[str, Any]": (dict,),
-}
-ITEM_TYPES: dict[str, tuple[type, ...]] = {
-    "tuple[float, ...]": (int, float), "tuple[str, ...]": (str,), "tuple[int, ...]": (int,),
-}
-
-
-def parsed(cls: type[T], document: Any, where: str) -> T:
-    """Build a frozen dataclass of this module from its JSON object."""
-    check(isinstance(document, dict), f"{where or 'the document'} is not an object")
-    values: dict[str, Any] = {}
-    for item in fields(cls):  # type: ignore[arg-type]
-        name = f"{where}{item.name}"
-        if item.name not in document:
-            required = item.default is MISSING and item.default_factory is MISSING
-            check(not required, f"{name} is missing")
-        elif item.name in PARTS:
-            values[item.name] = parsed(PARTS[item.name], document[item.name], f"{name}.")
-        else:
-            values[item.name] = typed(document[item.name], str(item.type), name)
-    return cls(**values)
-
-
-def typed(value: Any, annotation: str, name: str) -> Any:
-    """Check one JSON value against a field's annotation; a list becomes a tuple."""
-    base = annotation.removesuffix(" | None")
-    if value is None and base != annotation:
-        return None
-    wanted = JSON_TYPES[base]
-    fits = isinstance(value, wanted) and (bool in wanted or not isinstance(value, bool))
-    fits = fits and all(isinstance(item, ITEM_TYPES[base]) for item in value) if (
-        fits and base in ITEM_TYPES) else fits
-    check(fits, f"{name} is {value!r}, expected {base}")
-    return tuple(value) if isinstance(value, list) else value

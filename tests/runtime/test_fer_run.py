@@ -13,13 +13,19 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.runtime import open_detector
+from feredge.runtime import open_detector, predict
+from feredge.runtime import run as api_run
+from feredge.runtime.detect import DetectorOptions
+from feredge.runtime.errors import UsageError
 from feredge.runtime.fer_run import arguments as run_arguments
 from feredge.runtime.fer_run import main
-from feredge.runtime.options import RunOptions
+from feredge.runtime.observer import Observer
+from feredge.runtime.options import EngineOptions, RunOptions
+from feredge.runtime.output_options import OutputOptions
 from feredge.runtime.outputs import terminal
 from feredge.runtime.runner import concurrent_frames
 from feredge.runtime.sources import frames_of, open_source
+from feredge.runtime.track.options import TrackOptions
 
 
 @pytest.fixture
@@ -152,6 +158,8 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "text.mp4").write_text("hello")
     clip = write_clip([astronaut] * 2)
+    (tmp_path / "link.mp4").symlink_to(clip)
+    before = portrait.read_bytes(), clip.read_bytes()
     cases = [
         (("--source", tmp_path / "none.jpg"), "does not exist"),
         (("--source", tmp_path / "empty.jpg"), "is empty"),
@@ -159,15 +167,22 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         (("--source", tmp_path / "text.mp4"), "neither a picture nor a video"),
         (("--camera", 97), "camera 97 is not there"),
         (("--source", portrait, "--output", portrait / "out.jpg"), "cannot be made"),
+        (("--source", portrait, "--output", tmp_path / "text.jpg" / "x.jpg"), "cannot be made"),
+        (("--source", portrait, "--output", portrait), "would overwrite --source"),
+        (("--source", portrait, "--jsonl", tmp_path / "." / "portrait.png"), "would overwrite"),
+        (("--source", clip, "--output", tmp_path / "link.mp4"), "would overwrite --source"),
+        (("--source", portrait, "--jsonl", "-", "--csv", "-"), "cannot both be standard output"),
+        (("--source", portrait, "--jsonl", "-", "--json"), "cannot be told apart"),
+        (("--source", portrait, "--csv", tmp_path / "x", "--jsonl", tmp_path / "x"), "also writ"),
         (("--source", portrait, "--output", tmp_path / "out.xyz"), "needs a name that ends in"),
         (("--source", clip, "--output", tmp_path / "out.jpg"), "a video needs a name"),
-        (("--source", portrait, "--jsonl", tmp_path / "no" / "out.jsonl"), "there is no folder"),
+        (("--source", portrait, "--jsonl", tmp_path / "text.jpg" / "x"), "cannot be made"),
         (("--source", portrait, "--csv", tmp_path), "it is a folder"),
         (("--source", portrait, "--detector", tmp_path / "none.onnx"), "detector"),
         (("--source", portrait, "--detect-every", 3), "pictures have none"),
         (("--source", portrait, "--reuse", 4), "--reuse needs tracks"),
         (("--source", clip, "--no-track", "--summary", tmp_path / "s.json"), "tracking is off"),
-        (("--source", clip, "--summary", tmp_path / "no" / "s.json"), "there is no folder"),
+        (("--source", clip, "--summary", tmp_path / "text.jpg" / "s.json"), "cannot be made"),
         (("--source", clip, "--no-images", "--output", tmp_path / "o.mp4"), "--no-images excludes"),
         (("--source", clip, "--no-images", "--display"), "--display shows images"),
         (("--source", clip, "--blur", "--detect-every", 2), "detection in every frame"),
@@ -182,6 +197,7 @@ def test_errors_are_one_line_and_exit_2(run, portrait, tmp_path, write_clip, ast
         assert err.startswith("fer-run: error: ") and said in err and err.count("\n") == 1, err
         assert not out
     assert not (tmp_path / "o.mp4").exists()
+    assert (portrait.read_bytes(), clip.read_bytes()) == before
 
 
 @pytest.fixture
@@ -281,6 +297,7 @@ def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch)
     def refused(*arguments):
         raise cv2.error("The function is not implemented")
 
+    monkeypatch.setattr("feredge.runtime.run_outputs.has_screen", lambda: True)
     monkeypatch.setattr(terminal.cv2, "imshow", refused)
     monkeypatch.setattr(terminal.cv2, "destroyAllWindows", lambda: None)
     code, _, err = run("--source", portrait, "--display")
@@ -288,6 +305,7 @@ def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch)
 
 
 def test_q_in_the_window_ends_the_run(run, astronaut, write_clip, monkeypatch):
+    monkeypatch.setattr("feredge.runtime.run_outputs.has_screen", lambda: True)
     monkeypatch.setattr(terminal.cv2, "imshow", lambda *_: None)
     monkeypatch.setattr(terminal.cv2, "waitKey", lambda *_: ord("q"))
     monkeypatch.setattr(terminal.cv2, "getWindowProperty", lambda *_: 1.0)
@@ -296,7 +314,21 @@ def test_q_in_the_window_ends_the_run(run, astronaut, write_clip, monkeypatch):
     assert code == 0 and json.loads(out)["frames"] == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("display", [None, ":97"], ids=["none", "unreachable"])
+def test_a_window_without_a_screen_is_one_line(exported, detector_path, portrait, display):
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    done = subprocess.run(
+        [sys.executable, "-m", "feredge.runtime.fer_run", "--engine", exported / "manet.int8.onnx",
+         "--detector", detector_path, "--source", portrait, "--display"],
+        env=environment | ({} if display is None else {"DISPLAY": display}),
+        capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "--display needs a screen" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+                         ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_the_run_with_its_files_closed(
     exported, detector_path, astronaut, write_clip, tmp_path, number
 ):
@@ -435,3 +467,127 @@ def test_clips_and_folders_are_worked_on_by_every_core(
         ["--engine", engine, "--source", "x", *more]))
     source = SimpleNamespace(is_live=live, parts=(None,), expected_frames=expected)
     assert concurrent_frames(options, source) == frames
+
+
+def start(exported, detector_path, *arguments, engine=None, **options):
+    """Start the command; its output is text."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "feredge.runtime.fer_run", "--engine",
+         str(engine or exported / "manet.int8.onnx"), "--detector", str(detector_path),
+         *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_within_two_seconds_although_native_code_does_not_return(
+    exported, detector_path, portrait, shared_file, tmp_path, number
+):
+    hostile = shared_file("cases/hostile/onnx/endless_loop.onnx")
+    with start(exported, detector_path, "--source", portrait, "--jsonl", tmp_path / "out.jsonl",
+               "--allow-random-weights", engine=hostile) as process:
+        while not (tmp_path / "out.jsonl").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(2)  # the network runs by then
+        sent_s = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - sent_s < 3  # two, and a second of a loaded machine
+    assert process.returncode == 128 + number and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("results", ["--jsonl", "--csv"])
+def test_a_reader_that_goes_away_ends_the_run_quietly(
+    exported, detector_path, astronaut, write_clip, results
+):
+    clip = write_clip([cv2.resize(astronaut, (320, 320))] * 300)
+    with start(exported, detector_path, "--source", clip, results, "-") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(exported, detector_path, portrait):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "feredge.runtime.fer_run", "--engine",
+             exported / "manet.int8.onnx", "--detector", detector_path, "--source", portrait,
+             "--jsonl", "-"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(errors) == 1 and "No space left" in errors[0], done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_names_are_escaped_and_never_forge_a_line(exported, detector_path, astronaut, tmp_path):
+    name = "a\nfer-run: error: forged\x1b[31m.png"
+    cv2.imwrite(str(tmp_path / "plain.png"), astronaut)
+    (tmp_path / "plain.png").rename(tmp_path / name)
+    (tmp_path / "b\nc.png").write_bytes(b"no picture")
+    for encoding in ("ascii", "utf-8"):
+        with start(exported, detector_path, "--source", tmp_path,
+                   env=os.environ | {"PYTHONIOENCODING": encoding}) as process:
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 1, err
+        assert out.count("\n") == 1 and "happiness" in out and "\x1b" not in out
+        assert "\nfer-run: error: forged" not in out + err and "b\\nc.png" in err
+
+
+def test_errors_and_warnings_are_json_with_log_json(run, portrait, tmp_path):
+    code, _, err = run("--source", tmp_path / "none.jpg", "--log-json")
+    (line,) = map(json.loads, err.splitlines())
+    assert code == 2 and line["level"] == "error" and "does not exist" in line["message"]
+    code, _, err = run("--source", portrait, "--log-json", "--json")
+    (line,) = map(json.loads, err.splitlines())
+    assert code == 0 and line["level"] == "info" and line["message"].startswith("1 frames")
+
+
+def test_a_run_needs_no_home(exported, detector_path, portrait, tmp_path):
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("HOME", "XDG_CACHE_HOME")}
+    with start(exported, detector_path, "--source", portrait, "--json",
+               env=environment) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and json.loads(out)["faces"] == 1, err
+
+
+def test_a_wrong_argument_is_one_line(capfd):
+    for wrong, said in ((("--max-faces", "x"), "'x' is not a whole number"),
+                        (("--reuse", "nan"), "'nan' is not a number above 0"),
+                        (("--camera", "9" * 5000), "--camera"), (("--nonsense",), "--nonsense")):
+        with pytest.raises(SystemExit) as ended:
+            main(["--source", "x", *wrong])
+        err = capfd.readouterr().err
+        assert ended.value.code == 2 and err.count("\n") == 1 and said in err and len(err) < 300
+
+
+def test_run_and_predict_do_the_same_from_python(exported, detector_path, portrait, tmp_path):
+    engine = exported / "manet.int8.onnx"
+    seen = []
+
+    class Watch(Observer):
+        def on_frame(self, result):
+            seen.append(set(result.times_s))
+
+    options = RunOptions((str(portrait),), EngineOptions(engine),
+                         detector=DetectorOptions(detector_path),
+                         outputs=OutputOptions(jsonl=str(tmp_path / "new" / "faces.jsonl")))
+    summary = api_run(options, Watch())
+    assert (summary.frames, summary.faces, summary.problems) == (1, 1, ())
+    assert seen == [{"read", "detect", "classify", "write"}]
+    (record,) = lines(tmp_path / "new" / "faces.jsonl")
+    (result,) = predict(portrait, engine, detector_path)
+    (face,) = result.faces
+    assert face.label == record["faces"][0]["label"] == "happiness"
+    assert face.probability() == pytest.approx(record["faces"][0]["probability"], abs=1e-5)
+
+
+def test_errors_from_python_name_parameters_not_flags(exported, portrait):
+    with pytest.raises(UsageError, match="`jsonl` and `csv` cannot both"):
+        OutputOptions(jsonl="-", csv="-")
+    with pytest.raises(UsageError, match="there is no source"):
+        RunOptions(())
+    with pytest.raises(UsageError, match="`reuse` needs tracks"):
+        api_run(RunOptions((str(portrait),), EngineOptions(exported / "manet.int8.onnx"),
+                           tracks=TrackOptions(reuse=3.0)))

@@ -55,7 +55,18 @@ def broken(**changes):
         (broken(input__side=0), "input.side is 0"),
         (broken(input__mean=[0, 0]), "three numbers"),
         (broken(input__mean=[0, 0, "x"]), "input.mean"),
-        (broken(input__std=[1, 0, 1]), "above 0"),
+        (broken(input__std=[1, 0, 1]), "input.std is 0.0, expected a number from 0.0001"),
+        (broken(input__std=[1, 1e-300, 1]), "input.std is 1e-300"),
+        (broken(input__mean=[0, 0, 10**400]), "input.mean is an integer of 1329 bits"),
+        (SPEC.to_json().replace("1.2", "NaN"), "holds NaN"),
+        (SPEC.to_json().replace("1.2", "1e999"), "crop.scale is inf"),
+        (broken(crop__scale=1e300), "crop.scale is 1e\\+300, expected a number from 0.05 to 20"),
+        (broken(crop__shift_y=-1e9), "crop.shift_y"),
+        (broken(input__side=10**400), "input.side is an integer of"),
+        ("[" * 100_000, "nested too deeply"),
+        ("9" * 5000, "not JSON"),
+        (broken(labels=["a", "b\nc"]), "printable characters"),
+        (broken(model="\x1b[31m"), "printable characters"),
         (broken(input__channels="xyz"), "expected rgb or bgr"),
         (broken(input=3), "not an object"),
         (broken(crop__scale=0), "crop.scale"),
@@ -77,8 +88,9 @@ def broken(**changes):
     ],
 )
 def test_a_broken_spec_says_which_field_is_wrong(text, said):
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(SpecError, match=said) as error:
         ModelSpec.from_json(text)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_a_spec_is_checked_when_it_is_built():
