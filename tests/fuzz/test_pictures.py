@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from feredge.runtime.errors import SourceError
+from feredge.runtime.sources.decode.header import picture_format
 from feredge.runtime.sources.decode.read import PARSERS, decode_picture, parse_picture
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True,
@@ -31,9 +32,11 @@ def pictures():
     for mode, format_name in (("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"),
                               ("P", "PNG"), ("LA", "PNG"), ("RGB", "WEBP"), ("RGBA", "WEBP"),
                               ("P", "GIF"), ("RGB", "BMP"), ("P", "BMP"), ("RGB", "PPM"),
-                              ("1", "PPM"), ("RGBA", "TIFF"), ("1", "TIFF"), ("RGB", "AVIF")):
+                              ("1", "PPM"), ("RGBA", "TIFF"), ("1", "TIFF")):
         yield saved(rgb.convert(mode), format_name)
     yield saved(rgb, "JPEG", progressive=True)
+    if features.check("avif"):
+        yield saved(rgb, "AVIF")
     for format_name in ("PNG", "GIF", "WEBP"):
         yield saved(rgb, format_name, save_all=True, append_images=frames)
         yield saved(rgb.convert("L"), format_name, save_all=True,
@@ -41,6 +44,7 @@ def pictures():
 
 
 PICTURES = list(pictures())
+COMMON = ("JPEG", "PNG", "WebP", "BMP", "PNM", "TIFF")
 
 
 @st.composite
@@ -76,7 +80,12 @@ def is_read_or_refused(content):
 
 @pytest.mark.parametrize("content", PICTURES)
 def test_the_pictures_themselves_are_read(content):
-    assert decode_picture("a", content).shape == (17, 33, 3)
+    try:
+        assert decode_picture("a", content).shape == (17, 33, 3)
+    except SourceError as error:
+        if "this cv2 has no decoder" not in str(error) or picture_format(content[:32]) in COMMON:
+            raise
+        pytest.skip(str(error))
 
 
 @EXAMPLES

@@ -27,6 +27,10 @@ MOST_SAMPLES = 8
 PLAIN_VALUES = {ORIENTATION_TAG: 1, ALPHA_TAG: 1}  # upright; multiplied already
 HEIF_SIZE = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)
 HEIF_HEADER = 1 << 20
+HEIF_TURN, HEIF_MIRROR = (re.compile(rb"\0\0\0\x09" + kind + rb"(.)", re.DOTALL)
+                          for kind in (b"irot", b"imir"))
+# By quarter turns counterclockwise; mirrored top to bottom, left to right, or not.
+HEIF_ORIENTATIONS = ((4, 2, 1), (5, 7, 8), (2, 4, 3), (7, 5, 6))
 
 
 def parse_gif(content: bytes) -> Picture:
@@ -134,4 +138,14 @@ def parse_heif(content: bytes) -> Picture:
     if not sizes:
         raise SourceError(TRUNCATED)
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return Picture(picture_format(content[:32]) or "HEIC", width, height, content)
+    format_name = picture_format(content[:32]) or "HEIC"
+    # The decoder of HEIC turns its pixels, that of AVIF does not.
+    orientation = heif_orientation(content[:HEIF_HEADER]) if format_name == "AVIF" else 1
+    return Picture(format_name, width, height, content, orientation)
+
+
+def heif_orientation(header: bytes) -> int:
+    """Return EXIF's value for the rotation and mirroring in the header of an AVIF file."""
+    turn, mirror = HEIF_TURN.search(header), HEIF_MIRROR.search(header)
+    quarters = turn[1][0] & 3 if turn else 0
+    return HEIF_ORIENTATIONS[quarters][mirror[1][0] & 1 if mirror else 2]

@@ -2,18 +2,21 @@
 
 import io
 import os
+import re
 import signal
 import struct
+import sys
 import zlib
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from feredge.runtime.errors import SourceError
 from feredge.runtime.sources.decode import worker
-from feredge.runtime.sources.decode.header import picture_format
+from feredge.runtime.sources.decode.header import Picture, picture_format
+from feredge.runtime.sources.decode.native import decode
 from feredge.runtime.sources.decode.read import decode_picture, parse_picture
 from feredge.runtime.sources.pictures import read_picture
 
@@ -37,6 +40,15 @@ def content_of(image, format_name, **options):
     return file.getvalue()
 
 
+def skip_without_decoder(format_name):
+    """Skip a test of a format that older versions of OpenCV or Pillow do not have."""
+    line = re.search(rf"^ +{format_name}: +(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    if format_name in ("GIF", "AVIF") and (line is None or line[1] == "NO"):
+        pytest.skip(f"this cv2 has no decoder for {format_name}")
+    if format_name == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+
+
 def exif(orientation, order="<"):
     return (b"II" if order == "<" else b"MM") + EXIF_OFFSETS[order] + struct.pack(
         f"{order}HHI", orientation, 0, 0)
@@ -53,6 +65,7 @@ def close(got, expected, most=8):
 
 @pytest.mark.parametrize("name, format_name", FORMATS.items())
 def test_every_format_is_recognized_by_its_content_and_read(rgb, tmp_path, name, format_name):
+    skip_without_decoder(format_name)
     content = content_of(rgb, format_name)
     assert picture_format(content[:32]) == format_name
     header = parse_picture(content)
@@ -78,8 +91,9 @@ def test_every_kind_of_pixel_is_read_as_bgr(rgb, mode, format_name):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
-    "place", ["jpeg", "jpeg-xmp", "png", "webp", "webp-prefix", "webp-xmp", "tiff"])
+    "place", ["jpeg", "jpeg-xmp", "png", "webp", "webp-prefix", "webp-xmp", "tiff", "avif"])
 def test_the_orientation_is_applied_wherever_it_stands(rgb, orientation, place):
+    skip_without_decoder(place.upper())
     xmp = b'<xmpmeta xmlns="adobe:ns:meta/"><a tiff:Orientation="%d"/></xmpmeta>' % orientation
     content = {
         "jpeg": lambda: content_of(rgb, "JPEG", exif=b"Exif\0\0" + exif(orientation, ">")),
@@ -87,6 +101,7 @@ def test_the_orientation_is_applied_wherever_it_stands(rgb, orientation, place):
         "png": lambda: content_of(rgb, "PNG", exif=exif(orientation)),
         "webp": lambda: content_of(rgb, "WebP", exif=exif(orientation)),
         "webp-prefix": lambda: content_of(rgb, "WebP", exif=b"Exif\0\0" + exif(orientation)),
+        "avif": lambda: content_of(rgb, "AVIF", exif=exif(orientation)),
         "tiff": lambda: content_of(rgb, "TIFF", tiffinfo={274: orientation}),
         "webp-xmp": lambda: content_of(rgb, "WebP", xmp=xmp),
     }[place]()
@@ -115,6 +130,7 @@ def test_the_colors_of_a_transparent_tiff_are_not_multiplied_by_alpha(astronaut,
 
 @pytest.mark.parametrize("format_name", ["PNG", "GIF", "WebP"])
 def test_of_an_animation_the_first_picture_is_read(rgb, format_name):
+    skip_without_decoder(format_name)
     second = Image.new("RGB", rgb.size, "white")
     content = content_of(rgb, format_name, save_all=True, append_images=[second], duration=100)
     assert close(decode_picture("a", content), np.asarray(rgb)[..., ::-1], 12)
@@ -171,6 +187,7 @@ def enlarged(rgb, format_name):
 def test_a_header_that_claims_too_many_pixels_is_refused_before_decoding(
     rgb, format_name, monkeypatch
 ):
+    skip_without_decoder(format_name)
     monkeypatch.setattr(worker.DecoderProcess, "decode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(SourceError, match=r"limit of 200,000,000|is damaged: \d+ bytes hold no"):
         decode_picture("a", enlarged(rgb, format_name))
@@ -201,7 +218,7 @@ class Killer:
 
 def test_a_picture_that_kills_its_decoder_is_one_error_and_the_next_is_read(rgb):
     process = worker.DecoderProcess()
-    good = parse_picture(content_of(rgb, "GIF"))
+    good = parse_picture(content_of(rgb, "BMP"))
     assert process.decode(good).shape == (64, 96, 3)
     with pytest.raises(SourceError, match="its decoder ended with SIGABRT"):
         process.decode(Killer(os.abort))
@@ -212,7 +229,7 @@ def test_a_picture_that_kills_its_decoder_is_one_error_and_the_next_is_read(rgb)
 
 def test_a_picture_that_hangs_its_decoder_is_one_error(rgb, monkeypatch):
     process = worker.DecoderProcess()
-    good = parse_picture(content_of(rgb, "GIF"))
+    good = parse_picture(content_of(rgb, "BMP"))
     process.decode(good)
     monkeypatch.setattr(worker, "DECODING_S", 0.2)
     with pytest.raises(SourceError, match="takes too long or too much memory"):
@@ -229,6 +246,12 @@ def test_a_heic_picture_is_read_or_named(rgb, monkeypatch):
     content = file.getvalue()
     assert picture_format(content[:32]) == "HEIC"
     assert close(decode_picture("a.heic", content), np.asarray(rgb)[..., ::-1], 12)
+
+
+def test_a_heic_picture_without_its_decoder_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(SourceError, match=r"is a HEIC picture: .*pip install 'feredge\[heif\]'"):
+        decode(Picture("HEIC", 1, 1, b""))
 
 
 @pytest.mark.parametrize("content, said", [

@@ -48,6 +48,8 @@ def test_a_picture_of_any_name_is_a_picture(picture, name):
 def test_a_gif_is_a_picture_alone_and_in_a_folder(astronaut, tmp_path):
     image = Image.fromarray(cv2.resize(astronaut, (64, 64)))
     image.save(tmp_path / "a.gif", save_all=True, append_images=[image.rotate(90)])
+    if not cv2.haveImageReader(str(tmp_path / "a.gif")):
+        pytest.skip("this cv2 has no decoder for GIF")
     for where in (tmp_path / "a.gif", tmp_path):
         assert sources_of(open_source(str(where))) == ["a.gif"]
 
