@@ -46,3 +46,49 @@ def test_faces_of_several_are_joined_in_order():
     joined = Faces.concatenate([three()[2:], three()[:1]])
     assert np.allclose(joined.scores, [0.7, 0.9]) and joined.track_ids.dtype == np.int64
     assert len(Faces.concatenate([])) == 0
+
+
+def classified():
+    rows = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]], np.float32)
+    return three().with_probabilities(rows, ("sadness", "happiness"))
+
+
+def test_an_index_and_iteration_give_single_faces_with_label_and_probability():
+    faces = classified()
+    assert [face.label for face in faces] == ["happiness", "sadness", "sadness"]
+    assert len(faces[0]) == len(faces[-1]) == len(faces[np.int64(1)]) == 1
+    assert faces[-1].scores[0] == np.float32(0.7)
+    assert faces[0].probability() == pytest.approx(0.9)
+    assert faces[0].probability("sadness") == pytest.approx(0.1)
+    assert three()[0].label is None
+    with pytest.raises(IndexError, match="face 3 of 3"):
+        faces[3]
+    with pytest.raises(ValueError, match="single face, got 3"):
+        faces.label  # noqa: B018
+    with pytest.raises(ValueError, match="no class 'joy'; the classes are sadness, happiness"):
+        faces[0].probability("joy")
+
+
+def test_a_crop_is_the_part_of_the_box_inside_the_frame():
+    frame = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    boxes = np.array([[-3, 2, 4, 20], [8, 8, 30, 30], [12, 2, 14, 4]])
+    faces = Faces.from_detections(boxes, np.zeros((3, 5, 2)), np.ones(3))
+    np.testing.assert_array_equal(faces[0].crop(frame), frame[2:10, 0:4])
+    assert faces[1].crop(frame).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="no pixel in a frame of 10x10"):
+        faces[2].crop(frame)
+
+
+def test_faces_become_a_table_and_detections():
+    pytest.importorskip("pandas")
+    table = classified().to_pandas()
+    assert list(table.columns) == ["track_id", "x0", "y0", "x1", "y1", "score", "label", "sadness",
+                                   "happiness"]
+    assert table.label.tolist() == ["happiness", "sadness", "sadness"] and table.x1[1] == 6
+    assert len(Faces.empty().to_pandas()) == 0
+    pytest.importorskip("supervision")
+    found = classified().to_supervision()
+    assert len(found) == 3 and found.xyxy.shape == (3, 4)
+    assert found.data["class_name"].tolist() == ["happiness", "sadness", "sadness"]
+    assert found.data["probability"] == pytest.approx([0.9, 0.8, 0.5])
+    assert len(Faces.empty().to_supervision()) == 0
