@@ -12,7 +12,7 @@ from typing import Any
 
 from feredge.runtime.batch.pictures import IMAGE
 from feredge.runtime.batch.plan import Input
-from feredge.runtime.batch.storage import Place, open_place, walk
+from feredge.runtime.batch.storage import Place, open_place
 from feredge.runtime.batch.tasks import PICTURES, ROWS, VIDEO
 from feredge.runtime.batch.video import SUFFIXES as VIDEO_SUFFIXES
 from feredge.runtime.errors import SourceError, require
@@ -61,6 +61,17 @@ def list_folder(place: Place) -> Iterator[Input]:
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
             yield kind_of(name), place.name_of(path)
+
+
+def walk(place: Place) -> Iterator[str]:
+    """Yield the paths of all files below a folder, one folder at a time, sorted."""
+    fs = require("pyarrow.fs", "batch")
+    folders = [place.path]
+    while folders:
+        found = place.fs.get_file_info(fs.FileSelector(folders.pop(), allow_not_found=True))
+        found.sort(key=lambda info: info.path)
+        folders += [info.path for info in reversed(found) if info.type == fs.FileType.Directory]
+        yield from (info.path for info in found if info.type == fs.FileType.File)
 
 
 def walk_local(folder: str) -> Iterator[str]:

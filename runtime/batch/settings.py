@@ -23,15 +23,18 @@ def file_sha256(path: Path) -> str:
 
 
 def engine_path(path: str | None) -> Path:
-    """Return the engine's file.
+    """Return the engine's file, the bundled network's if none is named.
 
     Raises:
         EngineError: it does not exist.
     """
-    if path is None or not Path(path).is_file():
-        raise EngineError(f"engine {path} does not exist; export one with: fer-export --model "
-                          "manet --int8")
-    return Path(path)
+    from feredge.runtime.engines import BUNDLED
+
+    engine = BUNDLED if path is None else Path(path)
+    if not engine.is_file():
+        raise EngineError(f"engine {engine} is no file; export one with: fer-export --model manet "
+                          "--int8")
+    return engine
 
 
 def new_job(options: BatchOptions) -> Job:

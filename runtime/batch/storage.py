@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from feredge.runtime.errors import OutputError, SourceError, UsageError, require
 from feredge.runtime.files import atomic_write, make_folder
@@ -54,12 +54,22 @@ def open_place(where: str) -> Place:
         return Place(fs.LocalFileSystem(), os.path.abspath(where))
     parts = urlsplit(where)
     try:
-        opened, path = fs.FileSystem.from_uri(where)
+        opened, path = fs.FileSystem.from_uri(quoted(where))
     except require("pyarrow", "batch").ArrowInvalid as error:
         return open_fsspec(where, parts.scheme, error)
     if opened.type_name == "local":
         return Place(opened, path)
     return Place(opened, path.rstrip("/"), parts.scheme, parts.netloc.rpartition("@")[2])
+
+
+def quoted(where: str) -> str:
+    """Return a URI whose path is written as it is named: with spaces, percent signs or globs."""
+    address, mark, query = where.rpartition("?")
+    if not mark or "=" not in query:  # a glob
+        address, mark, query = where, "", ""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{quote(path)}{mark}{query}"
 
 
 def open_fsspec(where: str, scheme: str, reason: Exception) -> Place:
@@ -232,14 +242,3 @@ def first_line(error: BaseException) -> str:
     """Return an error as one line."""
     strerror = getattr(error, "strerror", None)
     return str(strerror or (str(error).splitlines() or [type(error).__name__])[0])
-
-
-def walk(place: Place) -> Iterator[str]:
-    """Yield the paths of all files below a folder, one folder at a time, sorted."""
-    fs = require("pyarrow.fs", "batch")
-    folders = [place.path]
-    while folders:
-        found = place.fs.get_file_info(fs.FileSelector(folders.pop(), allow_not_found=True))
-        found.sort(key=lambda info: info.path)
-        folders += [info.path for info in reversed(found) if info.type == fs.FileType.Directory]
-        yield from (info.path for info in found if info.type == fs.FileType.File)
