@@ -20,7 +20,7 @@ from typing import Any
 
 KINDS = ("actor", "node", "driver")
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1"}
-# Ray's switch for systems whose firewall asks: its nodes and drivers stay on the loopback interface.
+# Ray's switch for systems with firewalls: nodes and drivers stay on the loopback interface.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 MOST_OUTPUTS = 50
 LONGEST_S = 240.0  # of one output: a run that hangs is a failure
