@@ -18,8 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from feredge.runtime.errors import require
+
 KINDS = ("actor", "node", "driver")
-NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1"}
+NODE: dict[str, Any] = {
+    "num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1",
+}
 # Ray's switch for systems with firewalls: nodes and drivers stay on the loopback interface.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 MOST_OUTPUTS = 50
@@ -47,9 +51,8 @@ class TwoNodes:
 
     def __init__(self) -> None:
         os.environ.update(LOOPBACK)
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        utilities = require("ray.cluster_utils", "batch")
+        self.cluster: Any = utilities.Cluster(initialize_head=True, head_node_args=NODE)
         self.second = self.cluster.add_node(**NODE)
 
     @property
@@ -64,8 +67,7 @@ class TwoNodes:
 
     def actors(self) -> list[Any]:
         """Return the processes of the workers on both nodes."""
-        import psutil
-
+        psutil = require("psutil", "batch")
         raylets = [node.all_processes["raylet"][0].process.pid
                    for node in (self.cluster.head_node, self.second)]
         children = [child for pid in raylets for child in psutil.Process(pid).children(True)]
@@ -78,11 +80,9 @@ class TwoNodes:
 
 def command_of(process: Any) -> str:
     """Return the name that Ray gives to a process; empty if it has ended."""
-    import psutil
-
     try:
         return " ".join(process.cmdline())
-    except psutil.Error:
+    except require("psutil", "batch").Error:
         return ""
 
 
@@ -143,8 +143,7 @@ class DisturbedRun:
 
 def read_output(output: Path) -> dict[tuple[str, int | None], list[dict[str, Any]]]:
     """Return the rows of an output by unit and frame."""
-    import pyarrow.dataset as ds
-
+    ds = require("pyarrow.dataset", "batch")
     rows: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
     for row in ds.dataset(str(output)).to_table().to_pylist():
         rows.setdefault((row["unit"], row["frame"]), []).append(row)
