@@ -7,7 +7,7 @@ from pathlib import Path
 
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.detect.sizes import DetectionSize
-from feredge.runtime.detect.yunet import OUTPUTS, canvas_size, decode
+from feredge.runtime.detect.yunet import OUTPUTS, canvas_size, decode, output_shape
 from feredge.runtime.errors import EngineError
 from feredge.runtime.gpu.frame_layout import FrameLayout, layout_of
 from feredge.runtime.gpu.frames import FrameStore
@@ -20,7 +20,6 @@ from feredge.runtime.spec import DetectorSpec, InputSpec
 
 # Levels as they are, 0 to 255 in BGR order: the crop kernel divides by 255, std multiplies again.
 RAW_BGR = InputSpec(1, "bgr", std=(1 / 255, 1 / 255, 1 / 255))
-WIDTHS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # values per cell
 
 
 class PlanDetector(Detector):
@@ -44,7 +43,7 @@ class PlanDetector(Detector):
         options = RunnerOptions(RAW_BGR, black=True, frames=frames)
         plan = Plan(path, content, self.spec.target)
         self.runner = PlanRunner(plan, options, lambda session: self.checked(session, path))
-        self.packed: tuple[FrameLayout, Shape] | None = None
+        self.packed: tuple[FrameLayout, Shape, Shape] | None = None
 
     def checked(self, session: PlanSession, path: Path) -> dict[str, Shape]:
         """Return the largest shape of each output, once the session is known to be YuNet's.
@@ -71,10 +70,10 @@ class PlanDetector(Detector):
         layout, runner = layout_of(frame_bgr), self.runner
         inner, canvas = canvas_size(layout.shape, self.size.of(layout.shape), self.fixed)
         with runner.active():
-            if self.packed != (layout, canvas):
+            if self.packed != (layout, inner, canvas):
                 runner.table.clear()
                 runner.table.add_frame(*scaled_frame(layout.shape, inner), canvas, layout)
-                self.packed = layout, canvas
+                self.packed = layout, inner, canvas
             frame = runner.frames.put(frame_bgr)
             runner.run([frame], (1, 3, *canvas), len(runner.results.host))
             outputs = {name: runner.output(name, output_shape(name, canvas)) for name in OUTPUTS}
@@ -84,10 +83,3 @@ class PlanDetector(Detector):
     def close(self) -> None:
         """Free everything; closing twice is fine."""
         self.runner.close()
-
-
-def output_shape(name: str, canvas: tuple[int, int]) -> Shape:
-    """Return the shape of one output, `(1, cells, values)`, for a canvas of `(h, w)` px."""
-    part, stride = name.split("_")
-    cells = (canvas[0] // int(stride)) * (canvas[1] // int(stride))
-    return 1, cells, WIDTHS[part]

@@ -16,15 +16,18 @@ import numpy as np
 
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.detect.sizes import DetectionSize
-from feredge.runtime.engines.onnxruntime import open_session
+from feredge.runtime.engines.onnxruntime import open_session, run_session
 from feredge.runtime.errors import EngineError
+from feredge.runtime.gpu.frame_layout import bgr_of
 from feredge.runtime.results import Array, Faces
 
 STRIDES = (8, 16, 32)
 PARTS = ("cls", "obj", "bbox", "kps")
 OUTPUTS = [f"{part}_{stride}" for part in PARTS for stride in STRIDES]
+VALUES = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # per cell
 NMS_IOU = 0.3  # YuNet's own
 LARGE_FACE = 0.25  # of the frame's longer side: larger faces are taken from the coarse detection
+MAX_PX = 1e6  # of a box: a damaged network's may be infinite
 
 
 class YuNetDetector(Detector):
@@ -40,16 +43,21 @@ class YuNetDetector(Detector):
         self.session = open_session(path, threads)
         self.input_name, self.fixed = input_of(self.session, path)
         self.size = replace(size, most_px=max(self.fixed)) if self.fixed else size
+        self.name = str(path)
 
     def detect(self, frame_bgr: Array) -> Faces:
         """Find the faces of a frame.
 
         Args:
-            frame_bgr: `(h, w, 3)` uint8.
+            frame_bgr: `(h, w, 3)` uint8; also `(h, w, 4)` BGRx or `(h * 3 / 2, w)` NV12.
 
         Returns:
             Faces in the frame's own pixels, best first.
+
+        Raises:
+            EngineError: the network cannot run, or its outputs are not YuNet's.
         """
+        frame_bgr = bgr_of(frame_bgr)
         faces = self.detect_at(frame_bgr, self.size.of(frame_bgr.shape))
         coarse = None if self.fixed else self.size.coarse(frame_bgr.shape)
         if coarse is None:
@@ -61,7 +69,8 @@ class YuNetDetector(Detector):
         start = time.perf_counter()
         canvas, scale = padded_input(frame_bgr, size_px, self.fixed)
         feed = {self.input_name: canvas}
-        outputs = dict(zip(OUTPUTS, self.session.run(OUTPUTS, feed)))
+        outputs = dict(zip(OUTPUTS, run_session(self.session, OUTPUTS, feed, self.name)))
+        check_outputs(outputs, canvas.shape[2:], self.name)
         faces = decode(outputs, canvas.shape[2:], scale, self.size.options.min_score)
         self.size.record(time.perf_counter() - start, canvas.shape[2] * canvas.shape[3])
         return faces
@@ -85,6 +94,26 @@ def input_of(session: Any, path: Path) -> tuple[str, tuple[int, int] | None]:
     height, width = inputs[0].shape[2:]
     fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return inputs[0].name, fixed
+
+
+def output_shape(name: str, canvas: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the shape of one output, `(1, cells, values)`, for a canvas of `(h, w)` px."""
+    part, stride = name.split("_")
+    cells = (canvas[0] // int(stride)) * (canvas[1] // int(stride))
+    return 1, cells, VALUES[part]
+
+
+def check_outputs(outputs: dict[str, Array], canvas: tuple[int, ...], name: str) -> None:
+    """Check the shapes of all outputs.
+
+    Raises:
+        EngineError: one is not YuNet's.
+    """
+    for output, values in outputs.items():
+        expected = output_shape(output, canvas)
+        if values.shape != expected or values.dtype.kind != "f":
+            raise EngineError(f"{name} is not a YuNet-format face detector: its output {output} is "
+                              f"{values.shape} {values.dtype}, expected {expected} float32")
 
 
 def padded_input(
@@ -169,12 +198,22 @@ def sides(faces: Faces) -> Array:
 def level_faces(
     outputs: dict[str, Array], stride: int, columns: int, min_score: float
 ) -> tuple[Array, Array, Array]:
-    """Decode one stride: boxes `(k, 4)`, landmarks `(k, 5, 2)`, scores `(k,)` on the canvas."""
+    """Decode one stride: boxes `(k, 4)`, landmarks `(k, 5, 2)`, scores `(k,)` on the canvas.
+
+    Only cells over the threshold are decoded; those that a damaged network places at no finite
+    position are dropped.
+    """
     classes, objects, boxes, points = (outputs[f"{part}_{stride}"][0] for part in PARTS)
-    scores = np.sqrt(np.clip(classes, 0, 1) * np.clip(objects, 0, 1))[:, 0]
-    cells = np.flatnonzero(scores >= min_score)
+    products = np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1)
+    cells = np.flatnonzero(products >= 0.999 * min_score**2)
+    scores = np.sqrt(products[cells])
+    cells, scores = cells[scores >= min_score], scores[scores >= min_score]
     origins = np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
-    centers = (origins + boxes[cells, :2]) * stride
-    halves = np.exp(boxes[cells, 2:]) * stride / 2
-    landmarks = (origins[:, None] + points[cells].reshape(-1, 5, 2)) * stride
-    return np.concatenate([centers - halves, centers + halves], axis=1), landmarks, scores[cells]
+    with np.errstate(over="ignore", invalid="ignore"):
+        centers = (origins + boxes[cells, :2]) * stride
+        halves = np.exp(boxes[cells, 2:]) * stride / 2
+        found = np.concatenate([centers - halves, centers + halves], axis=1)
+        landmarks = (origins[:, None] + points[cells].reshape(-1, 5, 2)) * stride
+    flat = np.concatenate([found, landmarks.reshape(-1, 10)], axis=1)
+    good = (np.abs(flat) <= MAX_PX).all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1)
+    return found[good], landmarks[good], scores[good]

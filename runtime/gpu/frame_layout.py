@@ -92,6 +92,19 @@ def layout_of(frame: Array) -> FrameLayout:
                      f"NV12, got {frame.shape} {frame.dtype}")
 
 
+def bgr_of(frame: Array) -> Array:
+    """Return a frame as `(h, w, 3)` BGR, as a CPU needs it; BGRx and NV12 are converted.
+
+    Args:
+        frame: uint8, in a shape that `layout_of` accepts.
+    """
+    if frame.ndim == 2:
+        import cv2
+
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12), np.uint8)
+    return frame[..., :3]
+
+
 def is_nv12_shape(shape: tuple[int, ...]) -> bool:
     """Return whether an array of this shape can hold an NV12 frame with even sides."""
     return shape[0] % 3 == 0 and shape[0] > 0 and shape[1] % 2 == 0 and shape[1] > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feredge.runtime.errors import EngineError, PackageError, SpecError, require
+from feredge.runtime.placeholder import placeholder_hint
 from feredge.runtime.spec import DetectorSpec, ModelSpec, TargetSpec
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -24,6 +25,7 @@ def read_plan(path: Path, kind: type[Spec]) -> tuple[bytes, Spec]:
         SpecError: the sidecar is missing or broken.
         EngineError: the plan is not the one that the sidecar describes, or cannot be read.
     """
+    content = plan_content(path)
     sidecar = path.with_name(f"{path.name}.json")
     if not sidecar.is_file():
         raise SpecError(f"{path} has no {sidecar.name} beside it, so its labels and crop are "
@@ -34,14 +36,25 @@ def read_plan(path: Path, kind: type[Spec]) -> tuple[bytes, Spec]:
     except SpecError as error:
         raise SpecError(f"{sidecar} is broken: {error}; build the plan again: "
                         f"{rebuild(path, None)}") from error
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != spec.sha256:
         raise EngineError(f"{path} is not the plan that {sidecar.name} describes (SHA-256 "
                           f"differs); build it again: {rebuild(path, spec.target)}")
     return content, spec
+
+
+def plan_content(path: Path) -> bytes:
+    """Read a plan.
+
+    Raises:
+        EngineError: it cannot be read, or is a pointer or web page in a plan's place.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not content or (hint := placeholder_hint(content)) is not None:
+        raise EngineError(f"{path} {hint if content else 'is empty; build or copy it again'}")
+    return content
 
 
 def sidecar_text(sidecar: Path) -> str:

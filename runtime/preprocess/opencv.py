@@ -45,17 +45,6 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     return crops
 
 
-def bgr_of(frame: Array) -> Array:
-    """Return a frame as `(h, w, 3)` BGR; BGRx and NV12 are converted.
-
-    Args:
-        frame: uint8, in a shape that `layout_of` accepts.
-    """
-    if frame.ndim == 2:
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12), np.uint8)
-    return frame[..., :3]
-
-
 def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
     """Return the `(side, side, 3)` pixels of one crop, in whole levels."""
     grid = side_px * samples

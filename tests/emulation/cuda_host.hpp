@@ -28,7 +28,48 @@ static thread_local dim3 blockDim, gridDim;
 
 using std::max;
 using std::min;
+
+// With COUNT_SECTORS, the loads of a warp are counted as a GPU makes them: the n-th load of its 32
+// threads is one request, for as many sectors of 32 bytes as their addresses touch.
+#ifdef COUNT_SECTORS
+#include <cstdio>
+#include <set>
+#include <vector>
+namespace emulation {
+constexpr size_t WARP = 32, SECTOR_BYTES = 32;
+struct Load { uintptr_t address; size_t bytes; };
+inline std::vector<std::vector<Load>> loads_of_threads;  // of one block
+struct Counter {
+  size_t requests = 0, sectors = 0;
+  ~Counter() { std::fprintf(stderr, "requests %zu sectors %zu\n", requests, sectors); }
+  void add_block() {
+    for (size_t warp = 0; warp < loads_of_threads.size(); warp += WARP) {
+      const size_t end = std::min(warp + WARP, loads_of_threads.size());
+      for (size_t k = 0;; k++) {
+        std::set<uintptr_t> touched;
+        for (size_t thread = warp; thread < end; thread++)
+          if (k < loads_of_threads[thread].size()) {
+            const Load& load = loads_of_threads[thread][k];
+            touched.insert(load.address / SECTOR_BYTES);
+            touched.insert((load.address + load.bytes - 1) / SECTOR_BYTES);
+          }
+        if (touched.empty()) break;
+        requests++;
+        sectors += touched.size();
+      }
+    }
+    loads_of_threads.clear();
+  }
+};
+inline Counter counter;
+}  // namespace emulation
+template <class T> T __ldg(const T* p) {
+  emulation::loads_of_threads.back().push_back({uintptr_t(p), sizeof(T)});
+  return *p;
+}
+#else
 template <class T> T __ldg(const T* p) { return *p; }
+#endif
 
 // To the nearest half, ties to even, as PTX's cvt.rn.f16.f32.
 inline unsigned short half_bits(float value) {
@@ -61,11 +102,19 @@ void run(void (*kernel)(A...), const char* buffer, const unsigned* grid, const u
   blockDim = {block[0], block[1], block[2]};
   for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
-      for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++)
+      for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++) {
         for (threadIdx.z = 0; threadIdx.z < block[2]; threadIdx.z++)
           for (threadIdx.y = 0; threadIdx.y < block[1]; threadIdx.y++)
-            for (threadIdx.x = 0; threadIdx.x < block[0]; threadIdx.x++)
+            for (threadIdx.x = 0; threadIdx.x < block[0]; threadIdx.x++) {
+#ifdef COUNT_SECTORS
+              loads_of_threads.emplace_back();
+#endif
               std::apply(kernel, arguments);
+            }
+#ifdef COUNT_SECTORS
+        counter.add_block();
+#endif
+      }
 }
 }  // namespace emulation
 

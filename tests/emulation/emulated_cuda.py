@@ -198,19 +198,33 @@ def load() -> ctypes.CDLL:
     return driver
 
 
+SANITIZERS = ("-g", "-fsanitize=address,undefined,float-cast-overflow",
+              "-fno-sanitize-recover=all")
+
+
 def sanitized_runner(kernel: Path = KERNEL) -> Path:
     """Return `run_launch` with the kernels of a .cu file, under both sanitizers."""
-    parts = (*((HERE / name).read_bytes() for name in ("run_launch.cpp", "cuda_host.hpp")),
-             kernel.read_bytes())
-    return built("sanitized", parts, lambda folder: build_runner(kernel, folder)) / "run_launch"
+    return runner(kernel, "sanitized", SANITIZERS)
 
 
-def build_runner(kernel: Path, folder: Path) -> None:
-    """Compile the kernels for the CPU with AddressSanitizer and UndefinedBehaviorSanitizer."""
+def counting_runner(kernel: Path = KERNEL) -> Path:
+    """Return `run_launch` with the kernels of a .cu file; it prints the sectors of their loads."""
+    return runner(kernel, "counting", ("-DCOUNT_SECTORS",))
+
+
+def runner(kernel: Path, name: str, flags: tuple[str, ...]) -> Path:
+    """Return `run_launch` with the kernels of a .cu file, compiled with flags."""
+    parts = (*((HERE / file).read_bytes() for file in ("run_launch.cpp", "cuda_host.hpp")),
+             kernel.read_bytes(), *flags)
+    folder = built(name, parts, lambda folder: build_runner(kernel, flags, folder))
+    return folder / "run_launch"
+
+
+def build_runner(kernel: Path, flags: tuple[str, ...], folder: Path) -> None:
+    """Compile the kernels for the CPU."""
     names = KERNEL_NAME.findall(run("g++", "-E", "-P", "-x", "c++", kernel))
     wrappers = "".join(f"EMULATED_KERNEL({name})\n" for name in names)
     (folder / "launches.cpp").write_text(
         f'#include "{HERE / "cuda_host.hpp"}"\n#include "{kernel}"\n{wrappers}')
-    run("g++", "-std=c++17", "-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow",
-        "-fno-sanitize-recover=all", "-rdynamic", "-o", folder / "run_launch",
+    run("g++", "-std=c++17", "-O1", *flags, "-rdynamic", "-o", folder / "run_launch",
         HERE / "run_launch.cpp", folder / "launches.cpp", "-ldl")

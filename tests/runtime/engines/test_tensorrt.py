@@ -5,9 +5,11 @@ The stand-in has TensorRT's API and refuses what it refuses; what it computes is
 
 import ctypes
 import hashlib
+import inspect
 import json
 import shutil
 import sys
+import textwrap
 import threading
 import types
 from dataclasses import replace
@@ -156,6 +158,75 @@ def test_faces_of_several_cameras_are_one_batch(
                 assert np.abs(rows - onnx.classify(frame, each)).max(initial=0) < 1e-3
     assert sizes == [8, 8, 8, 8], "5 and 8 faces in one run each, 13 in two"
     emulated_driver.emulate_integrated(1)
+
+
+KERNELS, NETWORKS, UPLOADS, UPLOAD_BYTES, DOWNLOADS, _, GRAPHS = range(7)
+
+
+@pytest.mark.parametrize("integrated, copies", [(1, (1, 0)), (0, (3, 2))],
+                         ids=["shared memory", "own memory"])
+def test_a_frame_takes_so_many_copies_kernels_and_graphs(
+    plan, detector_plan, astronaut, emulated_driver, integrated, copies
+):
+    emulated_driver.emulate_integrated(integrated)
+    boxes = several_boxes(3)
+    with open_engine(plan) as engine, open_detector(detector_plan, beside=engine) as detector:
+        for _ in range(4):
+            emulated_driver.emulated_reset()
+            detector.detect(astronaut)
+            engine.classify(astronaut, boxes)
+        counts = [emulated_driver.emulated_count(kind) for kind in range(7)]
+    assert (counts[UPLOADS], counts[DOWNLOADS]) == copies
+    assert counts[KERNELS] == counts[NETWORKS] == counts[GRAPHS] == 2
+    assert astronaut.nbytes <= counts[UPLOAD_BYTES] <= astronaut.nbytes + 1024
+    emulated_driver.emulate_integrated(1)
+
+
+@pytest.fixture
+def any_order(emulated_driver):
+    """Set the order in which queued work runs; 0 is as late as possible."""
+    yield emulated_driver.emulate_order
+    emulated_driver.emulate_order(0)
+
+
+@MEMORY
+def test_predictions_are_the_same_in_every_order_of_the_work(
+    plan, detector_plan, exported, astronaut, emulated_driver, integrated, any_order
+):
+    emulated_driver.emulate_integrated(integrated)
+    frames = [astronaut, np.ascontiguousarray(astronaut[:301, 3:400])]
+    boxes = [several_boxes(3) * 0.7, several_boxes(2, 1) * 0.7]
+    with open_engine(exported / "manet.onnx") as onnx:
+        expected = onnx.classify_frames(frames, boxes)
+    with open_engine(plan) as engine, open_detector(detector_plan, beside=engine) as detector:
+        found = [detector.detect(frame).boxes_xyxy for frame in frames]
+        for seed in range(30):
+            any_order(seed)
+            for frame, before in zip(frames, found):
+                assert np.array_equal(detector.detect(frame).boxes_xyxy, before)
+            for rows, right in zip(engine.classify_frames(frames, boxes), expected):
+                assert np.abs(rows - right).max() < 1e-3
+        assert engine.runner.replay.graphs, "several frames are replayed as a graph, too"
+    emulated_driver.emulate_integrated(1)
+
+
+def test_a_missing_wait_is_found(plan, astronaut, monkeypatch):
+    """What the emulation is for: without its wait the runner returns the predictions before."""
+    from feredge.runtime.plans import runner as runners
+
+    boxes, others = several_boxes(2), several_boxes(2, 5)
+    source = inspect.getsource(runners.PlanRunner.run)
+    assert source.count("self.gpu.stream.synchronize()") == 1
+    planted = textwrap.dedent(source).replace("self.gpu.stream.synchronize()", "pass")
+    names = dict(vars(runners))
+    exec(compile("from __future__ import annotations\n" + planted, "planted", "exec"), names)
+    with open_engine(plan, cuda_graphs=False) as engine:
+        first, right = engine.classify(astronaut, boxes), engine.classify(astronaut, others)
+        assert np.abs(first - right).max() > 0.01
+        engine.classify(astronaut, boxes)
+        monkeypatch.setattr(runners.PlanRunner, "run", names["run"])
+        assert np.array_equal(engine.classify(astronaut, others), first), "stale, as on a GPU"
+        engine.runner.gpu.stream.synchronize()
 
 
 def test_crops_are_inferred_as_by_the_onnx_file(plan, exported):
