@@ -40,6 +40,14 @@ class Gptq:
     damping: Mapping[str, float] = field(default_factory=dict)
     kept: dict[tuple[str, int, bytes], Array] = field(default_factory=dict, repr=False)
 
+    def damping_text(self) -> str:
+        """Return a line on the layers that needed more damping; empty where none did."""
+        more = [f"{name} ({value:g})" for name, value in self.damping.items() if np.isfinite(value)]
+        none = [name for name, value in self.damping.items() if np.isinf(value)]
+        parts = [f"GPTQ needed more damping than {DAMPING:g} in {', '.join(more)}"] if more else []
+        parts += [f"weights are rounded to nearest in {', '.join(none)}"] if none else []
+        return "; ".join(parts)
+
     def __call__(self, name: str, weight: Array, scale: Array, largest: int) -> Array:
         """Return the integers of a weight, `(out, in, kh, kw)` int8; see `nearest`."""
         if name not in self.factors:

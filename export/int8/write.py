@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from math import isfinite
 from typing import Any
 
+from feredge.calibration.graphs.gptq import Gptq
 from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, nearest
 from feredge.calibration.quality.accuracy import quality_text
 from feredge.calibration.quality.plots import save_sensitivity_plot
@@ -41,7 +43,7 @@ def write_int8(job: ExportJob) -> dict[str, Any]:
     if job.faces is not None:
         ranges = replace(ranges, recorded=measure_agreement(job, built.graphs))
     job.path(".ranges.json").write_text(ranges.to_json())
-    report = {**ranges_report(job, ranges, origin), **checks}
+    report = {**ranges_report(job, ranges, origin), **checks, **damping_report(rounding, checks)}
     if job.options.validation_data is not None:
         add_validation(job, built, report)
     return report | write_graphs(job, built, ranges)
@@ -52,6 +54,14 @@ def ranges_report(job: ExportJob, ranges: Ranges, origin: str) -> dict[str, Any]
     compared = "recorded with the ranges" if job.faces is None else "measured just now"
     return {"ranges": origin, "faces": ranges.faces, "method": ranges.method,
             "sweep": ranges.sweep, "compared": compared}
+
+
+def damping_report(rounding: Rounding, checks: dict[str, Any]) -> dict[str, Any]:
+    """Return the layers in which GPTQ needed more damping, None where none sufficed."""
+    if not isinstance(rounding, Gptq) or not rounding.damping:
+        return {}
+    damping = {name: value if isfinite(value) else None for name, value in rounding.damping.items()}
+    return {"gptq_damping": damping, "tables": [*checks["tables"], rounding.damping_text()]}
 
 
 def choose_float_layers(

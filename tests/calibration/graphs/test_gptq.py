@@ -126,3 +126,4 @@ def test_a_layer_without_a_factor_is_rounded_to_nearest_and_reported(lossy, crop
         gptq = gptq_rounding(broken, convs, [crops])
     assert set(gptq.factors) == {"conv1"}
     assert gptq.damping == {"conv2": np.inf, "conv3": np.inf}
+    assert gptq.damping_text() == "weights are rounded to nearest in conv2, conv3"

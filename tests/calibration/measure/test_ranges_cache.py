@@ -1,3 +1,6 @@
+import resource
+import signal
+
 import pytest
 
 from feredge.calibration.measure.methods import METHODS
@@ -47,10 +50,14 @@ def test_a_damaged_cache_is_ignored_with_a_warning(path, content):
 
 
 def test_a_full_disk_is_a_warning_and_leaves_nothing(path):
-    path.parent.mkdir(parents=True)
-    (path.parent / f".{path.stem}.partial.json").symlink_to("/dev/full")
-    with pytest.warns(UserWarning, match="No space left on device"):
-        store_ranges(path, ranges())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.warns(UserWarning, match="File too large"):
+            store_ranges(path, ranges())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(path.parent.iterdir()) == []
 
 
