@@ -81,6 +81,9 @@ $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --no-deps tensorrt-stubs==10.13.0.35.1
 	touch $@
 
+fuzz: $(VENV)/dev
+	$(RUN).robustness tests/fuzz --json $(RESULTS)/robustness.json
+
 # DATA holds ferplus-valid/, ferplus-calibration/ and photos/; see the README.
 DATA ?= ../shared/data
 RESULTS := benchmarks/results
@@ -103,10 +106,10 @@ bench: $(VENV)/dev
 	$(BIN)/fer-bench --engine build/bench/full.onnx --engine build/bench/full.int8.onnx \
 		--checkpoint build/bench/full.pth --baseline $(RIVALS),torch-compile \
 		--batch 1,2,4,8,16 --duration 1.5 --peak --profile \
-		--json $(RESULTS)/latency-full-width.json --plot $(RESULTS)/latency-full-width.svg
+		--json $(RESULTS)/latency-full-width.json --plot $(RESULTS)/latency-full-width.png
 	$(BIN)/fer-bench --engine build/bench/manet.onnx --engine build/bench/manet.int8.onnx \
 		--baseline $(RIVALS) --duration 1.5 --peak --profile \
-		--json $(RESULTS)/latency-bundled.json --plot $(RESULTS)/latency-bundled.svg
+		--json $(RESULTS)/latency-bundled.json
 	$(RUN).startup --engine build/bench/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/startup.json
 	$(RUN).pipeline --engine build/bench/manet.int8.onnx \

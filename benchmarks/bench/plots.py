@@ -29,7 +29,7 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(row["engine"] for row in rows))
     smallest = min(row["batch"] for row in rows)
     panels = [row for row in rows if row["batch"] == smallest]
-    figure = Figure(figsize=(11, 1.3 * len(panels) + (3 if clip else 0) + 1), dpi=130,
+    figure = Figure(figsize=(11, 1.3 * len(panels) + (3 if clip else 0) + 1), dpi=95,
                     layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(panels) + (2 if clip else 0), 2)

@@ -3,7 +3,7 @@
 Usage: `python -m feredge.benchmarks.experiments.robustness TESTS [--examples 100000] [--json FILE]`
 
 TESTS is `tests/fuzz` of a checkout. Each of its files runs in a process of its own, so that a crash
-ends one file only; the examples are shared equally among the tests.
+ends one file only; the examples are shared equally among the tests that generate their inputs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,12 +28,16 @@ FILE_TIMEOUT_S = 3600
 KINDS = ("traceback", "crash", "hang", "memory", "invalid JSON")
 
 
-def test_count(folder: Path) -> int:
-    """Return the number of tests in a folder."""
-    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider",
-               str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return len(re.findall(r"^\S+::\S+", done.stdout, flags=re.MULTILINE))
+def generating_tests(folder: Path) -> list[str]:
+    """Return the names of the tests that generate their inputs."""
+    with tempfile.TemporaryDirectory() as name:
+        record = Path(name) / "names.json"
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p",
+                   "no:cacheprovider", str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+                       env={**os.environ, "FEREDGE_FUZZ_RECORD": str(record)})
+        names: list[str] = json.loads(record.read_text())
+        return names
 
 
 def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Results:
     """Run every file."""
-    each = -(-options.examples // test_count(options.tests))
+    each = -(-options.examples // len(generating_tests(options.tests)))
     with tempfile.TemporaryDirectory() as folder:
         runs = [run_file(file, each, Path(folder))
                 for file in sorted(options.tests.glob("test_*.py"))]

@@ -47,6 +47,8 @@ def open_unpaced(where: str | int, options: SourceOptions) -> Source:
         return open_url(where, options.retry_s)
     if where == STDIN:
         return open_stdin(options)
+    if not where:  # Path("") is the current folder
+        raise SourceError("the name of the source is empty: pass a picture, folder, video or URL")
     return open_path(Path(where), options)
 
 

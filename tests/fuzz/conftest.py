@@ -1,7 +1,8 @@
 """More examples on demand, and a record of every test: for `make fuzz`.
 
 `FEREDGE_FUZZ_EXAMPLES` sets the number of examples of each test; `FEREDGE_FUZZ_RECORD` names a file
-for the number of calls, the longest call and the outcome of each test.
+for the number of calls, the longest call and the outcome of each test; with `--collect-only` for
+the names of the tests that generate their inputs.
 """
 
 import json
@@ -18,11 +19,14 @@ HERE = Path(__file__).parent
 records = {}
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    fuzz = [item for item in items if HERE in item.path.parents
+            and hasattr(item.obj, "hypothesis")]
+    if RECORD is not None and config.option.collectonly:
+        Path(RECORD).write_text(json.dumps([item.nodeid for item in fuzz]))
     if EXAMPLES is None:
         return
-    for function in {item.obj for item in items if HERE in item.path.parents
-                     and hasattr(item.obj, "hypothesis")}:
+    for function in {item.obj for item in fuzz}:
         limits = function._hypothesis_internal_use_settings
         function._hypothesis_internal_use_settings = settings(limits, max_examples=int(EXAMPLES))
         function.hypothesis.inner_test = count_calls(function.hypothesis.inner_test)

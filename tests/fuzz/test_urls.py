@@ -2,7 +2,7 @@
 
 import string
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feredge.runtime.errors import FeredgeError
@@ -44,6 +44,7 @@ def test_any_text_can_be_masked(text):
 @EXAMPLES
 @given(st.text(max_size=40).filter(lambda text: "://" not in text and text != "-"
                                    and not text.startswith(("/", ".", "~"))))
+@example("")
 def test_any_name_is_refused_in_one_exception(text):
     try:
         open_source(text)

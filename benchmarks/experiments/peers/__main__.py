@@ -1,10 +1,11 @@
 """Speed, start-up, memory, size and accuracy of the whole pipeline, and of other packages.
 
 Usage: `python -m feredge.benchmarks.experiments.peers REPOSITORY ENGINE --scenes CSV --crops FOLDER
-[--detector PATH] [--venvs FOLDER] [--json FILE]`
+[--detector PATH] [--venvs FOLDER] [--only NAME ...] [--json FILE]`
 
 Every package is installed from PyPI into an environment of its own (several GB; kept in `--venvs`),
-and runs on the CPU with its default settings, one picture after the other.
+and runs on the CPU with its default settings, one picture after the other. `--only NAME ...`
+measures some packages and keeps the rows of the others in FILE.
 """
 
 from __future__ import annotations
@@ -117,6 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", required=True, type=Path, help="one folder of faces per class")
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--venvs", type=Path, default=Path("build/peers"))
+    parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS])
+
+
+def previous_rows(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the rows of FILE by package, if only some packages are measured anew."""
+    if not (options.only and options.json and options.json.is_file()):
+        return {}
+    return {row["peer"]: row for row in json.loads(options.json.read_text())["peers"]}
 
 
 def measure(options: argparse.Namespace) -> Results:
@@ -125,16 +134,20 @@ def measure(options: argparse.Namespace) -> Results:
     crops = without_contempt(pictures_in_folders(options.crops.resolve()))
     request = {"engine": str(options.engine.resolve()),
                "detector": str(detector_path(options.detector).resolve())}
-    rows: list[dict[str, Any]] = []
+    rows = previous_rows(options)
     results: Results = {"engine": options.engine.name, "scenes": len(scenes.files),
-                        "crops": len(crops.files), "peers": rows, "left_out": LEFT_OUT}
+                        "crops": len(crops.files), "left_out": LEFT_OUT}
     for peer in PEERS:
+        if options.only and peer.name not in options.only:
+            continue
         python = install(peer, options.venvs.resolve(), options.repository.resolve())
         # A crop is taken whole, so that another detector does not change its label.
-        same = [row for known, row in zip(PEERS, rows) if known.runner == peer.runner]
+        same = [rows[known.name] for known in PEERS[: PEERS.index(peer)]
+                if known.runner == peer.runner]
         row = measure_peer(peer, python, request, scenes, no_pictures(crops) if same else crops)
         row["crop_accuracy"] = same[0]["crop_accuracy"] if same else row["crop_accuracy"]
-        rows.append(row)
+        rows[peer.name] = row
+        results["peers"] = list(rows.values())
         write_results(options.json, results)
     return results
 

@@ -127,3 +127,15 @@ def publish(results: Results) -> str:
         ["share of a frame's time, with and without an event, no broker",
          ", ".join(f"{cost / frame_ms:.1%}" for cost in costs)],
     ])
+
+
+def robustness(results: Results) -> str:
+    """Return the table of generated inputs and what they found."""
+    measured = results["robustness"]
+    found = measured["found"]
+    rows = [["inputs", "tests", *found, "longest call", "peak of memory"],
+            [f"{measured['examples']:,}", str(measured["tests"]), *map(str, found.values()),
+             f"{measured['longest_s']:.1f} s", f"{measured['peak_mb']:,.0f} MB"]]
+    lines = [f"- {problem['kind']}: `{problem['test']}`: {problem['error']}"
+             for problem in measured["problems"]]
+    return "\n".join([markdown_table(rows), *([""] if lines else []), *lines])
