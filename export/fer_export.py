@@ -6,18 +6,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from feredge.export.exporter import export
+from feredge.export.models.registry import SIZES
 from feredge.export.options import ExportOptions
 from feredge.export.report.text import report_text
+from feredge.export.staging import check_name
 from feredge.export.tensorrt.options import PlanOptions
 from feredge.runtime.command import new_parser, positive, run_command
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import quiet_opencv
-from feredge.runtime.errors import ExportError, require
+from feredge.runtime.errors import ExportError
 
 PROGRAM = "fer-export"
 DETECTOR_PX = 640  # the largest canvas of a detector's plan where --detector-size is auto
@@ -27,7 +29,7 @@ INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agre
 # Arguments that only the export of a checkpoint uses.
 MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
                    "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
-                   "crop_scale", "crop_shift_y", "report")
+                   "crop_scale", "crop_shift_y", "report", "serving")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -86,21 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Export, or build a plan alone; then print the report."""
     if options.list:
-        sizes = network_sizes()
+        sizes = bundled_sizes()
         print(json.dumps(sizes, indent=1) if options.json else sizes_text(sizes))
         return 0
+    if options.name is not None:
+        check_name(options.name)
     report = export_model(options) if options.model else build_plan(options)
     print(json.dumps(report, indent=1) if options.json else report_text(report))
     return 0
 
 
-def network_sizes() -> list[dict[str, Any]]:
-    """Return the sizes of every network that can be exported by its name."""
-    require("torch", "export")
-    from feredge.export.models.registry import known_networks
-    from feredge.export.network.size import size_of
-
-    return [asdict(size_of(network)) for network in known_networks().values()]
+def bundled_sizes() -> list[dict[str, Any]]:
+    """Return the sizes of every network that can be exported by its name, from their record."""
+    sizes: list[dict[str, Any]] = json.loads(SIZES.read_text())
+    return sizes
 
 
 def sizes_text(sizes: list[dict[str, Any]]) -> str:

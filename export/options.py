@@ -50,6 +50,7 @@ class ExportOptions:
     crop_scale: float | None = None
     crop_shift_y: float | None = None
     report: str | None = None
+    serving: str | None = None
     plan: PlanOptions = ONNX_ONLY
     quiet: bool = False
 
@@ -61,6 +62,9 @@ class ExportOptions:
         parser.add_argument("--name", help="name of the files (the model's name)")
         parser.add_argument("--report", choices=("html",),
                             help="also write the report as a page, beside NAME.report.json")
+        parser.add_argument("--serving", choices=("triton", "deepstream"),
+                            help="also write the folder NAME.triton or NAME.deepstream for that "
+                                 "inference server")
         add_int8_arguments(parser)
         add_input_arguments(parser)
 

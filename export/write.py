@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,23 +22,43 @@ from feredge.export.network.to_onnx import save
 from feredge.export.options import ExportOptions
 from feredge.export.prepare import open_job
 from feredge.export.report.html import html_report
-from feredge.export.staging import described_files, staged
+from feredge.export.serving import ServedModel, write_serving
+from feredge.export.staging import (
+    StagingFolder,
+    check_inputs,
+    check_name,
+    check_space,
+    described_files,
+)
 from feredge.export.steps import Steps
 from feredge.export.tensorrt.options import PlanOptions, check_options
-from feredge.export.tensorrt.plan_files import SUFFIX_HALF, source_of, suffix_for, write_plan
+from feredge.export.tensorrt.plan_files import (
+    SUFFIX_HALF,
+    SUFFIX_INT8,
+    source_of,
+    suffix_for,
+    write_plan,
+)
 from feredge.export.tensorrt.versions import TensorRT, chosen_kind, tensorrt_of
-from feredge.runtime.errors import CalibrationError, require
+from feredge.runtime.errors import CalibrationError, PackageError, require
+
+SUFFIXES = (".onnx", ".int8.onnx", ".int8.qdq.onnx", ".fp16.onnx", ".int8.fp16.onnx", ".plan",
+            ".plan.json", ".ranges.json", ".sensitivity.png", ".sensitivity.svg", ".report.json",
+            ".report.html")  # of every file that an export may write
 
 
 def write_export(options: ExportOptions) -> dict[str, Any]:
     """Export a network; see `feredge.export.export`."""
-    name, steps = options.name or network_named(options.model).name, Steps(options.quiet)
-    output = Path(options.output)
+    name = check_name(options.name or network_named(options.model).name)
+    output, steps = Path(options.output), Steps(options.quiet)
+    check_inputs(output, [f"{name}{suffix}" for suffix in SUFFIXES],
+                 (options.checkpoint, options.backbone_from, options.ranges),
+                 (options.calibration_data, options.validation_data))
     try:
-        with staged(output) as folder:
+        with StagingFolder(output) as folder:
             return write_files(options, folder, name, steps)
     except GateError as error:
-        with staged(output) as folder:
+        with StagingFolder(output) as folder:
             report = {"failed": str(error), "int8": error.report, "seconds": steps.seconds,
                       "environment": environment()}
             write_report(report, folder, name, options.report)
@@ -47,7 +68,9 @@ def write_export(options: ExportOptions) -> dict[str, Any]:
 def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -> dict[str, Any]:
     """Write every file of an export into a folder, the report last, and return the report."""
     rt = plan_builder(options.plan)
-    job = check_parity(open_job(options, folder, name, steps))
+    job = open_job(options, folder, name, steps)
+    check_space(folder, size_of_files(job))
+    job = check_parity(job)
     save(job.model, job.spec, job.path(".onnx"))
     report: dict[str, Any] = {"model": json.loads(job.spec.to_json()),
                               "parity": job.spec.quality["parity"]}
@@ -58,10 +81,27 @@ def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -
     if rt is not None:
         source = source_of(job.path(suffix_for(options.plan, rt)))
         report["plan"] = write_plan(source, options.plan, rt, folder, name, steps)
+    if options.serving is not None:
+        write_serving(options.serving, served_model(job), job.path(f".{options.serving}"))
     report |= {"seconds": steps.seconds, "files": described_files(folder),
                "environment": environment()}
     write_report(report, folder, name, options.report)
     return report
+
+
+def served_model(job: ExportJob) -> ServedModel:
+    """Return the files of an export that an inference server runs."""
+    files = {suffix: job.path(suffix) for suffix in (".int8.onnx", SUFFIX_INT8, ".plan")
+             if job.path(suffix).is_file()}
+    return ServedModel(job.name, job.spec, files.get(".int8.onnx", job.path(".onnx")),
+                       files.get(SUFFIX_INT8), files.get(".plan"), job.options.plan.max_batch)
+
+
+def size_of_files(job: ExportJob) -> int:
+    """Return about how many bytes an export writes: FP32, Q/DQ, INT8, FP16 and a plan."""
+    weights = sum(tensor.nbytes for tensor in job.module.state_dict().values())
+    return int(weights * (1 + 1.4 * job.options.int8 + job.options.fp16
+                          + (job.options.plan.target != "onnx")))
 
 
 def write_report(report: Mapping[str, Any], folder: Path, name: str, form: str | None) -> None:
@@ -74,15 +114,23 @@ def write_report(report: Mapping[str, Any], folder: Path, name: str, form: str |
 def plan_builder(plan: PlanOptions) -> TensorRT | None:
     """Return the TensorRT that builds the plan; None if no plan is to be built.
 
+    The target `auto` builds one if everything is installed, and continues without it otherwise.
+
     Raises:
         PackageError: it is not installed.
         ExportError: it does not support the options, or needs a GPU.
     """
-    kind = chosen_kind(plan.target)
-    if kind is None:
+    try:
+        kind = chosen_kind(plan.target)
+        if kind is None:
+            return None
+        rt = tensorrt_of(kind)
+        require("polygraphy", kind)
+    except PackageError as error:
+        if plan.target != "auto":
+            raise
+        warnings.warn(f"no plan is built: {error}", stacklevel=2)
         return None
-    rt = tensorrt_of(kind)
-    require("polygraphy", kind)
     check_options(plan, rt)
     rt.compute_capabilities()
     return rt

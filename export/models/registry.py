@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Factory = Callable[[Mapping[str, "Tensor"], int, int], "nn.Module"]
 WEIGHTS = Path(__file__).parents[1] / "weights"  # the bundled checkpoints and their ranges
+SIZES = Path(__file__).parent / "sizes.json"  # written by feredge.export.network.size
 
 
 @dataclass(frozen=True)

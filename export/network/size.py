@@ -1,13 +1,15 @@
-"""What a network weighs, counted on the built network, without weights or faces."""
+"""The size of a network, counted on the built network without weights; run: write the record."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from feredge.export.models.registry import Network
+from feredge.export.models.registry import SIZES, Network, known_networks
+from feredge.runtime.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,14 @@ def size_of(network: Network) -> NetworkSize:
     parameters = sum(tensor.numel() for tensor in module.parameters())
     return NetworkSize(network.name, parameters, counter.get_total_flops() // 2, defaults.side,
                        defaults.channels, network.checkpoint is not None)
+
+
+def sizes_json() -> str:
+    """Return the record of the networks' sizes that `fer-export --list` shows without torch."""
+    return json.dumps([asdict(size_of(network)) for network in known_networks().values()],
+                      indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    with atomic_write(SIZES) as file:
+        file.write_text(sizes_json())

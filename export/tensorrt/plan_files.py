@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from feredge.export.staging import described_files, file_sha256, staged
+from feredge.export.staging import StagingFolder, described_files, file_sha256
 from feredge.export.steps import Steps
 from feredge.export.tensorrt.builder import Build, Plan, PlanOptions, check_options, plan_from_onnx
 from feredge.export.tensorrt.options import uses_calibrator
@@ -112,7 +112,7 @@ def build_from_onnx(
     """
     source = source_of(onnx)
     rt = device_tensorrt(options.target)
-    with staged(output) as folder:
+    with StagingFolder(output) as folder:
         built = write_plan(source, options, rt, folder, name or source.name, steps)
         return with_report(built, folder, name or source.name, steps)
 
@@ -140,7 +140,7 @@ def build_detector(
     shapes, size_px = detector_shapes(onnx, size_px)
     gpus = rt.compute_capabilities()
     name = name or onnx.stem
-    with staged(output) as folder:
+    with StagingFolder(output) as folder:
         with steps.step(f"build the detector's plan with {rt.kind} {rt.version}"):
             build = Build(shapes, options, rt)
             plan = plan_from_onnx(onnx, build, steps.quiet)

@@ -56,3 +56,31 @@ def test_modules_of_the_room_import_each_other_in_one_direction():
         free = {name for name in rest if imports[name] & imports.keys() <= done}
         assert free, f"these import each other: {sorted(rest)}"
         done |= free
+
+
+def test_the_networks_are_listed_without_torch(monkeypatch, capfd):
+    from feredge.export.fer_export import main
+    from feredge.export.network.size import sizes_json
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["--list", "--json"]) == 0
+    listed = json.loads(capfd.readouterr().out)
+    monkeypatch.undo()
+    assert listed == json.loads(sizes_json()), "python -m feredge.export.network.size renews them"
+
+
+def test_auto_continues_without_a_plan_where_a_package_is_missing(monkeypatch):
+    import pytest
+
+    from feredge.export import write
+    from feredge.runtime.errors import PackageError
+
+    def missing(*_):
+        raise PackageError("polygraphy: No module; install it with: pip install X")
+
+    monkeypatch.setattr(write, "chosen_kind", lambda target: "tensorrt-rtx")
+    monkeypatch.setattr(write, "tensorrt_of", missing)
+    with pytest.warns(UserWarning, match="no plan is built: polygraphy"):
+        assert write.plan_builder(PlanOptions("auto")) is None
+    with pytest.raises(PackageError):
+        write.plan_builder(PlanOptions("tensorrt-rtx"))
