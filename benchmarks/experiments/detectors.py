@@ -24,6 +24,7 @@ import numpy as np
 from feredge.benchmarks.eval.evaluation import evaluate_engines
 from feredge.benchmarks.eval.labeled import pictures_of_csv
 from feredge.benchmarks.experiments.command import Experiment, Results
+from feredge.benchmarks.experiments.tables import detection
 from feredge.runtime.detect import Detector, DetectorOptions, open_detector
 from feredge.runtime.engines import open_engine
 from feredge.runtime.results import Array
@@ -170,26 +171,8 @@ def measure(options: argparse.Namespace) -> Results:
 
 
 def describe(results: Results) -> str:
-    """Return the table of `runtime/README.md`."""
-    lines = ["| Detector size | Detector | Faces of 20 px and more | 12 to 20 px | False boxes a "
-             "picture | Mean IoU | One thread |", "| --- " * 7 + "|"]
-    for row in results["groups"]:
-        for name in ("yunet", "bundled"):
-            found = row[name]
-            cells = [f"{found['recall'][part]:.1%} of {found['faces'][part]}"
-                     for part in ("20 px and more", "12 to 20 px")]
-            lines.append(f"| {row['size_px']} | {name} | {cells[0]} | {cells[1]} | "
-                         f"{found['false_boxes_per_picture']:.2f} | {found['mean_iou']:.3f} | "
-                         f"{found['ms_per_picture']:.1f} ms |")
-    lines.append("")
-    for row in results["groups"]:
-        agreed = row["agreement"]
-        lines.append(f"At {row['size_px']} px the bundled detector has {agreed['share']:.1%} of "
-                     f"YuNet's boxes (mean IoU {agreed['mean_iou']:.3f}).")
-    for name, found in results["photos"].items():
-        lines.append(f"{name}: a face in {found['with_face']:.1%} of {found['pictures']} photos, "
-                     f"{found['accuracy']:.1%} of the labels right.")
-    return "\n".join(lines)
+    """Return the table of the README."""
+    return detection.detectors({"detectors": results})
 
 
 if __name__ == "__main__":

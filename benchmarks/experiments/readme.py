@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from feredge.benchmarks.experiments.tables import quality, runtime, speed
+from feredge.benchmarks.experiments.tables import detection, quality, runtime, speed
 
 Results = dict[str, dict[str, Any]]
 
@@ -26,7 +26,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     for section in (
         quality.accuracy, quality.quantizers, quality.peers,
         speed.latency, speed.networks, speed.plans, speed.kernel, speed.machine,
-        runtime.summary, runtime.runtime, runtime.tracks, runtime.publish,
+        runtime.summary, runtime.runtime, runtime.tracks, runtime.publish, detection.detectors,
     )
 }
 
