@@ -7,7 +7,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from feredge.runtime.batch.pictures import IMAGE
@@ -17,7 +17,8 @@ from feredge.runtime.batch.tasks import PICTURES, ROWS, VIDEO
 from feredge.runtime.batch.video import SUFFIXES as VIDEO_SUFFIXES
 from feredge.runtime.errors import SourceError, require
 from feredge.runtime.sources.names import mask_passwords
-from feredge.runtime.suffixes import PICTURES as PICTURE_SUFFIXES
+from feredge.runtime.sources.pictures import SUFFIXES as PICTURE_SUFFIXES
+from feredge.runtime.sources.pictures import has_picture_content
 
 LIST, PARQUET, PATH = ".txt", ".parquet", "path"
 GLOB = re.compile(r"[*?\[]")
@@ -55,12 +56,20 @@ def list_source(source: str) -> Iterator[Input]:
 
 
 def list_folder(place: Place) -> Iterator[Input]:
-    """Yield the pictures and videos below a folder; hidden files are skipped."""
+    """Yield the pictures and videos below a folder; hidden files and folders are skipped.
+
+    A local file without a known suffix is a picture if its content is one, as for `fer-run`.
+    """
     for path in walk_local(place.path) if place.is_local else walk(place):
-        name = path.rpartition("/")[2]
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
-            yield kind_of(name), place.name_of(path)
+        suffix = PurePosixPath(path).suffix.lower()
+        if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES or (
+                place.is_local and has_picture_content(Path(path))):
+            yield kind_of(path), place.name_of(path)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether the name of a file or folder starts with a dot."""
+    return path.rpartition("/")[2].startswith(".")
 
 
 def walk(place: Place) -> Iterator[str]:
@@ -68,8 +77,9 @@ def walk(place: Place) -> Iterator[str]:
     fs = require("pyarrow.fs", "batch")
     folders = [place.path]
     while folders:
-        found = place.fs.get_file_info(fs.FileSelector(folders.pop(), allow_not_found=True))
-        found.sort(key=lambda info: info.path)
+        listed = place.fs.get_file_info(fs.FileSelector(folders.pop(), allow_not_found=True))
+        found = sorted((info for info in listed if not is_hidden(info.path)),
+                       key=lambda info: info.path)
         folders += [info.path for info in reversed(found) if info.type == fs.FileType.Directory]
         yield from (info.path for info in found if info.type == fs.FileType.File)
 
@@ -77,8 +87,8 @@ def walk(place: Place) -> Iterator[str]:
 def walk_local(folder: str) -> Iterator[str]:
     """Yield the paths of all files below a local folder, sorted within each folder."""
     for current, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (f"{current}/{name}" for name in sorted(names))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (f"{current}/{name}" for name in sorted(names) if not is_hidden(name))
 
 
 def match(place: Place) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from feredge.runtime.batch.storage import FileSystems
 from feredge.runtime.batch.tasks import ROWS
 from feredge.runtime.errors import SourceError, require
 from feredge.runtime.results import Array
-from feredge.runtime.sources.pictures import read_picture
+from feredge.runtime.sources.decode.read import decode_picture, read_picture
 
 IMAGE = "image"  # the column of a Parquet file that contains pictures
 AHEAD = 8  # remote files in flight per worker: a request takes longer than a picture
@@ -36,8 +34,6 @@ class PictureReader:
     ) -> None:
         self.files, self.kind, self.units = files, kind, units
         self.rows = RowReader(files)
-        self.stack = ExitStack()
-        self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.threads = ThreadPoolExecutor(AHEAD) if ahead else None
         self.pending: deque[tuple[int, Future[bytes]]] = deque()
         self.submitted = 0
@@ -47,10 +43,9 @@ class PictureReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the temporary folder and stop reading ahead."""
+        """Stop reading ahead."""
         if self.threads is not None:
             self.threads.shutdown(cancel_futures=True)
-        self.stack.close()
 
     def read(self, k: int) -> Array:
         """Read a picture as `(h, w, 3)` uint8 BGR.
@@ -60,19 +55,10 @@ class PictureReader:
         """
         unit = self.units[k]
         if self.kind == ROWS:
-            return self.decode(self.rows.read(unit), unit)
+            return decode_picture(unit, self.rows.read(unit))
         if "://" not in unit:
             return read_picture(Path(unit))
-        return self.decode(self.content(k), unit)
-
-    def decode(self, content: bytes, unit: str) -> Array:
-        """Decode a file's content by the same code that reads local files."""
-        local = self.folder / f"picture{Path(unit).suffix if self.kind != ROWS else ''}"
-        local.write_bytes(content)
-        try:
-            return read_picture(local)
-        except SourceError as error:
-            raise SourceError(str(error).replace(str(local), unit)) from error
+        return decode_picture(unit, self.content(k))
 
     def content(self, k: int) -> bytes:
         """Return a remote file, and keep the next ones in flight."""

@@ -12,7 +12,8 @@ from feredge.runtime.batch.listing import list_inputs
 from feredge.runtime.batch.storage import FileSystems, open_place
 from feredge.runtime.errors import SourceError, UsageError
 
-TREE = ["b/2.PNG", "b/1.jpg", "a.jpeg", "clip.mp4", "b/.hidden.jpg", "notes.doc", "b/c/3.webp"]
+TREE = ["b/2.PNG", "b/1.jpg", "a.jpeg", "clip.mp4", "b/.hidden.jpg", ".cache/4.jpg", "notes.doc",
+        "b/c/3.webp"]
 
 
 @pytest.fixture
