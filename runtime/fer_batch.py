@@ -20,7 +20,7 @@ from feredge.runtime.environment import quiet_opencv
 PROGRAM = "fer-batch"
 
 
-def new_arguments() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = new_parser(PROGRAM, __doc__)
     parser.add_argument("--source", dest="sources", action="append", required=True,
@@ -61,27 +61,27 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `--help`."""
-    arguments = new_arguments().parse_args(argv)
+    parsed = arguments().parse_args(argv)
     quiet_opencv()
-    return run_command(PROGRAM, lambda: run(arguments), arguments.debug)
+    return run_command(PROGRAM, lambda: run(parsed), parsed.debug)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
     """Run the batch and print its summary."""
     from feredge.runtime.batch import BatchOptions, batch
     from feredge.runtime.logs import show_logs
 
-    show_logs(arguments.log_json)
+    show_logs(parsed.log_json)
     summary = batch(BatchOptions(
-        sources=tuple(arguments.sources), output=arguments.output, engine=arguments.engine,
-        detector=DetectorOptions.from_arguments(arguments), max_faces=arguments.max_faces,
-        track=arguments.track, segment_s=arguments.segment, chunk=arguments.chunk,
-        workers=arguments.workers, ray=arguments.ray, retries=arguments.retries,
+        sources=tuple(parsed.sources), output=parsed.output, engine=parsed.engine,
+        detector=DetectorOptions.from_arguments(parsed), max_faces=parsed.max_faces,
+        track=parsed.track, segment_s=parsed.segment, chunk=parsed.chunk,
+        workers=parsed.workers, ray=parsed.ray, retries=parsed.retries,
     ))
     print(summary, file=sys.stderr)
-    if arguments.json:
+    if parsed.json:
         print(json.dumps(summary.to_dict()))
-    return EXIT_PARTLY if arguments.strict and summary.errors else 0
+    return EXIT_PARTLY if parsed.strict and summary.errors else 0
 
 
 if __name__ == "__main__":
