@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import supervision
 
 Array = NDArray[Any]
-ROWS = ("boxes_xyxy", "landmarks", "scores", "track_ids", "probabilities", "label_ids")
+ROWS = ("boxes_xyxy", "landmarks", "scores", "track_ids", "probabilities", "label_ids",
+        "confidences")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Faces:
         scores: `(n,)` float32, the detector's score from 0 to 1.
         track_ids: `(n,)` int64; -1 for a face without a track.
         probabilities: `(n, classes)` float32; `(n, 0)` before classification.
-        label_ids: `(n,)` int64, the class that is shown; -1 before classification. It is the most
-            probable class, or the smoothed label of the face's track.
+        label_ids: `(n,)` int64, the class that is shown; -1 before classification and for a face
+            that is unsure. It is the most probable class, or the smoothed label of its track.
+        confidences: `(n,)` float32, the confidence that the label is right; NaN if there is no
+            minimum that it is compared with.
         class_names: the names of the classes, in the order of the probabilities.
     """
 
@@ -44,6 +47,7 @@ class Faces:
     track_ids: Array
     probabilities: Array
     label_ids: Array
+    confidences: Array
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -77,6 +81,7 @@ class Faces:
             np.full(len(scores), -1, np.int64),
             np.zeros((len(scores), 0), np.float32),
             np.full(len(scores), -1, np.int64),
+            np.full(len(scores), np.nan, np.float32),
         )
 
     @staticmethod
@@ -127,7 +132,7 @@ class Faces:
 
     @property
     def label(self) -> str | None:
-        """The label of a single face; None before classification.
+        """The label of a single face; None before classification, and if it is unsure.
 
         Raises:
             ValueError: there is not exactly one face.

@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feredge.runtime.command import camera_index, positive
+from feredge.runtime.command import camera_index, fraction, positive
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.errors import UsageError
 from feredge.runtime.history.options import HistoryOptions
@@ -67,6 +67,7 @@ class RunOptions:
         publish: messages to a broker; None: no messages.
         history: an SQLite file with numbers for `fer-report`; None: no history.
         max_faces: keep the faces with the highest scores only; None: all faces.
+        min_confidence: faces below this confidence have no label; None: every face has one.
         max_silence_s: end the run when no live source delivers for this time; None: never.
     """
 
@@ -80,6 +81,7 @@ class RunOptions:
     publish: PublishOptions | None = None
     history: HistoryOptions | None = None
     max_faces: int | None = None
+    min_confidence: float | None = None
     max_silence_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -112,6 +114,9 @@ class RunOptions:
         OutputOptions.add_arguments(parser)
         parser.add_argument("--max-faces", type=positive, metavar="N",
                             help="keep the N faces of a frame with the highest scores")
+        parser.add_argument("--min-confidence", type=fraction, metavar="C",
+                            help="faces whose label is right with a lower confidence are unsure: "
+                                 "they have no label (default: off)")
         DetectorOptions.add_arguments(parser)
         TrackOptions.add_arguments(parser)
         PageOptions.add_arguments(parser)
@@ -126,5 +131,6 @@ class RunOptions:
             SourceOptions.from_arguments(arguments), DetectorOptions.from_arguments(arguments),
             TrackOptions.from_arguments(arguments), OutputOptions.from_arguments(arguments),
             PageOptions.from_arguments(arguments), PublishOptions.from_arguments(arguments),
-            HistoryOptions.from_arguments(arguments), arguments.max_faces, arguments.max_silence,
+            HistoryOptions.from_arguments(arguments), arguments.max_faces, arguments.min_confidence,
+            arguments.max_silence,
         )

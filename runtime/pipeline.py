@@ -10,11 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+import numpy as np
+
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.outputs.annotator import Annotator, blur_faces
 from feredge.runtime.outputs.base import AnnotatedOutput, Bars, Output
+from feredge.runtime.quality import mark_unsure
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.base import Source
 from feredge.runtime.timing import StageTimes, Summary
@@ -56,6 +59,7 @@ class PipelineOptions:
         blur: pixelate all faces in the frames that the outputs receive.
         tracks: tracking and smoothing; off for pictures, which have no order.
         bars: see `Annotator`.
+        min_confidence: faces below this confidence have no label; None: every face has one.
     """
 
     max_faces: int | None = None
@@ -63,6 +67,7 @@ class PipelineOptions:
     blur: bool = False
     tracks: TrackOptions = field(default_factory=TrackOptions)
     bars: Bars = "auto"
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -72,6 +77,8 @@ class PipelineOptions:
         """
         if self.max_faces is not None and self.max_faces < 0:
             raise UsageError(f"max_faces is {self.max_faces}, expected 0 or more")
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"`min_confidence` is {self.min_confidence}, expected 0 to 1")
         if self.concurrent_frames < 1:
             raise UsageError(f"concurrent_frames is {self.concurrent_frames}, expected 1 or more")
         if self.concurrent_frames > 1 and self.tracks.reuse is not None:
@@ -109,7 +116,7 @@ class Pipeline:
         self.track_ids = count(1)
         self.annotator = Annotator(engine.spec.labels, options.bars)
         self.stages = StageTimes()
-        self.frames = self.faces = 0
+        self.frames = self.faces = self.unsure = 0
         self.started_s = time.perf_counter()
 
     def run(self, on_frame: Callable[[FrameResult], None] | None = None) -> None:
@@ -193,8 +200,11 @@ class Pipeline:
                 [state.boxes_to_classify(result) for state, result in zip(states, results)],
             )
         for result, state, probabilities in zip(results, states, classified):
-            result.faces = result.faces.with_probabilities(
-                state.all_probabilities(probabilities), self.engine.spec.labels)
+            spec = self.engine.spec
+            faces = result.faces.with_probabilities(state.all_probabilities(probabilities),
+                                                    spec.labels)
+            result.faces = faces if self.options.min_confidence is None else mark_unsure(
+                result.frame.frame_bgr, faces, spec.confidence, self.options.min_confidence)
 
     def annotate(self, result: FrameResult) -> Array | None:
         """Blur the frame if asked, and return it with its faces drawn, `(h, w, 3)` uint8.
@@ -223,12 +233,13 @@ class Pipeline:
         self.stages.add(result)
         self.frames += 1
         self.faces += len(result.faces)
+        self.unsure += int(np.count_nonzero(result.faces.label_ids < 0))
         self.tracks_of(result.frame).count(result.frame.index, self.source.is_live)
 
     def summary(self) -> Summary:
         """Return the totals so far."""
         seconds = time.perf_counter() - self.started_s
         dropped = sum(state.dropped for state in list(self.tracks.values()))
-        return Summary(self.frames, dropped, self.faces, round(seconds, 3),
+        return Summary(self.frames, dropped, self.faces, self.unsure, round(seconds, 3),
                        round(self.frames / seconds, 2), self.stages.summary(),
                        tuple(self.source.problems))

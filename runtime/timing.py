@@ -78,6 +78,7 @@ class Summary:
         frames: frames that were processed.
         dropped: frames that a live source dropped.
         faces: faces in all frames.
+        unsure: faces without a label, because their confidence is too low.
         seconds: the duration of the run.
         frames_per_s: the mean frame rate.
         stages: the durations of each stage.
@@ -87,6 +88,7 @@ class Summary:
     frames: int
     dropped: int
     faces: int
+    unsure: int
     seconds: float
     frames_per_s: float
     stages: Mapping[str, StageTime]
@@ -101,9 +103,11 @@ class Summary:
     def __str__(self) -> str:
         """Return the totals as two lines of text."""
         dropped = f" ({self.dropped} dropped)" if self.dropped else ""
+        unsure = f" ({self.unsure} unsure)" if self.unsure else ""
         stages = ", ".join(
             f"{name} {stage.median_ms:.1f} ({stage.p95_ms:.1f})"
             for name, stage in self.stages.items()
         )
-        return (f"{self.frames} frames{dropped}, {self.faces} faces, {self.frames_per_s:.1f} "
-                f"frames/s over {self.seconds:.1f} s\nmedian (95th percentile) ms: {stages}")
+        return (f"{self.frames} frames{dropped}, {self.faces} faces{unsure}, "
+                f"{self.frames_per_s:.1f} frames/s over {self.seconds:.1f} s\n"
+                f"median (95th percentile) ms: {stages}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from feredge.runtime.results import Array, Faces, FrameResult
 
 Bars = Literal["auto", "on", "off"]
@@ -52,7 +54,8 @@ def face_record(faces: Faces, row: int, labels: tuple[str, ...]) -> dict[str, An
         "track": track if track >= 0 else None,
         "box": [round(float(edge), 2) for edge in faces.boxes_xyxy[row]],
         "score": round(float(faces.scores[row]), 4),
-        "label": labels[label_id],
-        "probability": probabilities[label_id],
+        "label": labels[label_id] if label_id >= 0 else None,
+        "probability": probabilities[label_id] if label_id >= 0 else None,
         "probabilities": dict(zip(labels, probabilities)),
-    }
+    } | ({} if np.isnan(faces.confidences[row]) else {
+        "confidence": round(float(faces.confidences[row]), 4)})

@@ -25,13 +25,14 @@ from feredge.runtime.results import Array, Faces
 # People and networks recognize faces in mosaics of 16 and even 8 cells (McPherson, Shokri,
 # Shmatikov: "Defeating Image Obfuscation with Deep Learning", 2016).
 MOSAIC = 4
+UNSURE_BGR: Bgr = (150, 150, 150)
 FORMS = 4  # of a label, from the longest to three letters
 BAR_LINES = 4.0  # length of a bar of probability 1, in lines of text
 
 
 def label_color(label_id: int) -> Bgr:
-    """Return the color of a class."""
-    return LABEL_COLORS_BGR[label_id % len(LABEL_COLORS_BGR)]
+    """Return the color of a class; gray for a face that is unsure."""
+    return UNSURE_BGR if label_id < 0 else LABEL_COLORS_BGR[label_id % len(LABEL_COLORS_BGR)]
 
 
 def blur_faces(frame_bgr: Array, boxes_xyxy: Array) -> Array:
@@ -110,9 +111,11 @@ class LabelLayer:
     def text(self, faces: Faces, k: int, form: int) -> str:
         """Return the text of a face in a form; 0 is the longest."""
         label_id, track_id = int(faces.label_ids[k]), int(faces.track_ids[k])
-        name, percent = self.labels[label_id], f"{faces.probabilities[k, label_id]:.0%}"
+        name, percent = (("unsure", "") if label_id < 0 else
+                         (self.labels[label_id], f"{faces.probabilities[k, label_id]:.0%}"))
         number = f"{track_id}: " if track_id >= 0 else ""
-        forms = f"{number}{name} {percent}", f"{number}{name}", f"{number}{name[:3]}", name[:3]
+        longest = f"{number}{name} {percent}".rstrip()
+        forms = longest, f"{number}{name}", f"{number}{name[:3]}", name[:3]
         return forms[form]
 
 

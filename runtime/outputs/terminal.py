@@ -31,7 +31,9 @@ class Text:
             face = face_record(faces, k, self.labels)
             corners = ", ".join(f"{edge:.0f}" for edge in face["box"])
             track = f"{face['track']}: " if face["track"] else ""
-            print_line(f"{where}: {track}{face['label']} {face['probability']:.1%} at {corners}")
+            label = "unsure" if face["label"] is None else (
+                f"{face['label']} {face['probability']:.1%}")
+            print_line(f"{where}: {track}{label} at {corners}")
 
     def close(self) -> None:
         """Do nothing: no resource is held."""

@@ -17,7 +17,8 @@ from feredge.runtime.results import Array, FrameResult
 class View:
     """One track: when it was in view, and for how many seconds it had each label.
 
-    `seconds` is `(labels,)` float64.
+    `seconds` is `(labels + 1,)` float64; the last is the time in which the face was unsure, and its
+    `label_id` is -1.
     """
 
     source: str
@@ -32,9 +33,12 @@ class View:
         self.to_s, self.label_id = time_s, label_id
 
     def shares(self) -> Array:
-        """Return the share of each label, `(labels,)`; of a single frame, 1 for its label."""
+        """Return the share of each label and of unsure, `(labels + 1,)`.
+
+        The share of the label is 1 for a single frame.
+        """
         total = self.seconds.sum()
-        single = np.arange(len(self.seconds)) == self.label_id
+        single = np.arange(len(self.seconds)) == self.label_id % len(self.seconds)
         return np.asarray(self.seconds / total if total else single, float)
 
 
@@ -56,7 +60,7 @@ class TrackSummary:
         for track_id, label_id in zip(faces.track_ids.tolist(), faces.label_ids.tolist()):
             if track_id >= 0:
                 start = View(frame.source, frame.time_s, frame.time_s, label_id,
-                             np.zeros(len(self.labels)))
+                             np.zeros(len(self.labels) + 1))
                 self.views.setdefault(track_id, start).add(frame.time_s, label_id)
 
     def record(self, track_id: int) -> dict[str, Any]:
@@ -66,9 +70,9 @@ class TrackSummary:
         return {
             "track": track_id, "source": view.source, "from_s": round(view.from_s, 4),
             "to_s": round(view.to_s, 4), "in_view_s": round(view.to_s - view.from_s, 4),
-            "label": self.labels[int(np.argmax(shares))],
+            "label": self.labels[int(np.argmax(shares[:-1]))] if any(shares[:-1]) else None,
             "shares": dict(zip(self.labels, shares)),
-        }
+        } | ({"unsure_share": shares[-1]} if shares[-1] else {})
 
     def close(self) -> None:
         """Write the file atomically."""

@@ -92,7 +92,8 @@ class Smoother:
     def update(self, faces: Faces, time_s: float) -> Faces:
         """Return the faces with smoothed probabilities and labels.
 
-        Faces without a track do not change. On skipped frames, faces come with their last
+        Faces without a track do not change. A face that is unsure stays so, and its probabilities
+        do not count. On skipped frames, faces come with their last
         prediction, which counts until there is a new one.
 
         Args:
@@ -101,12 +102,19 @@ class Smoother:
         """
         probabilities, label_ids = faces.probabilities.copy(), faces.label_ids.copy()
         for row, track_id in enumerate(faces.track_ids.tolist()):
-            if track_id >= 0:
+            if track_id >= 0 and faces.label_ids[row] < 0:
+                self.skip(track_id, time_s)
+            elif track_id >= 0:
                 track = self.update_track(track_id, faces.probabilities[row], time_s)
                 probabilities[row], label_ids[row] = track.probabilities, track.label_id
         self.tracks = {track_id: track for track_id, track in self.tracks.items()
                        if time_s - track.time_s <= LOST_S}
         return replace(faces, probabilities=probabilities, label_ids=label_ids)
+
+    def skip(self, track_id: int, time_s: float) -> None:
+        """Let a track's prediction stand for no time while its face is unsure."""
+        if track_id in self.tracks:
+            self.tracks[track_id].time_s = max(time_s, self.tracks[track_id].time_s)
 
     def update_track(self, track_id: int, probabilities: Array, time_s: float) -> SmoothedTrack:
         """Add `(classes,)` probabilities to a track; the first stand for the confirmation time."""
