@@ -17,12 +17,12 @@ class Annotator:
     """Draws classified faces: no label or panel covers another face, label or panel.
 
     Attributes:
-        labels: the class names, in the order of the probabilities.
+        labels: the class names, in the order of the probabilities; empty: those of the faces.
         bars: `auto`: a panel with a bar per class where there is free room beside the face; `on`:
             also over other faces; `off`: none.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     bars: Bars = "auto"
 
     def draw(self, frame_bgr: Array, faces: Faces) -> Array:
@@ -36,7 +36,7 @@ class Annotator:
             `(h, w, 3)` uint8.
         """
         canvas: Array = frame_bgr.copy()
-        layout = Layout.of(canvas, faces.boxes_xyxy)
-        for layer in (BoxLayer(), LabelLayer(self.labels), BarsLayer(self.labels, self.bars)):
+        layout, labels = Layout.of(canvas, faces.boxes_xyxy), self.labels or faces.class_names
+        for layer in (BoxLayer(), LabelLayer(labels), BarsLayer(labels, self.bars)):
             layer.draw(canvas, faces, layout)
         return canvas

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import cv2
 
@@ -13,6 +15,10 @@ from feredge.runtime.results import Array, FrameResult
 from feredge.runtime.sources.base import Source
 
 PROGRESS_S = 0.5  # between two updates of the progress line
+PROBE = "import cv2; cv2.namedWindow('feredge'); cv2.destroyAllWindows()"
+PROBE_S = 30.0
+NO_WINDOW = ("no window can be opened here: there is no screen, or this cv2 has no display; use "
+             "--no-display with --output or --jsonl")
 
 
 class Text:
@@ -76,14 +82,33 @@ class Progress:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
+def check_window() -> None:
+    """Check that a window can be opened, in a process of its own: without a screen, Qt aborts it.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=PROBE_S)
+    except subprocess.TimeoutExpired as error:
+        raise OutputError(NO_WINDOW) from error
+    if done.returncode:
+        raise OutputError(NO_WINDOW)
+
+
 class Window:
-    """A window on the screen of this machine; several sources have one each."""
+    """A window on the screen of this machine; several sources have one each.
+
+    Raises:
+        OutputError: no window can be opened.
+    """
 
     TITLE = "feredge: press q to quit"
 
     def __init__(self, source: Source) -> None:
         self.source, self.wait_ms = source, 1 if source.is_ordered else 0
         self.has_names = len(source.parts) > 1
+        check_window()
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
         """Show one frame; a picture stays until a key is pressed.
@@ -97,11 +122,11 @@ class Window:
             key = cv2.waitKey(self.wait_ms) & 0xFF
             is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
-            raise OutputError("no window can be opened here: this cv2 has no display; use "
-                              "--no-display with --output or --jsonl") from error
+            raise OutputError(NO_WINDOW) from error
         if key == ord("q") or not is_open:
             self.source.stop()
 
     def close(self) -> None:
         """Close the window."""
-        cv2.destroyAllWindows()
+        with suppress(cv2.error):  # a cv2 without a display
+            cv2.destroyAllWindows()

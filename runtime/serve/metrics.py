@@ -1,4 +1,4 @@
-"""The pipeline's numbers as Prometheus reads them."""
+"""The numbers of the pipeline in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-TOTALS = {"frames": "Frames worked on.", "dropped": "Frames that a newer one overtook.",
+TOTALS = {"frames": "Frames processed.", "dropped": "Frames replaced by a newer one.",
           "faces": "Faces classified."}
 
 
 class Numbers:
-    """A collector of one moment's state: the totals, stages and sources of the live page."""
+    """A collector of the state of the live page: totals, stages and sources at one time."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.state = state
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric, base units as Prometheus asks for: seconds."""
+        """Yield every metric in base units, as Prometheus recommends: seconds."""
         totals = self.state["totals"]
         for name, text in TOTALS.items():
             yield CounterMetricFamily(f"feredge_{name}", text, value=totals[name])
         yield GaugeMetricFamily("feredge_faces_in_view", "Faces in the newest frames.",
                                 value=len(self.state["faces"]))
-        yield GaugeMetricFamily("feredge_viewers", "Browsers that look at the picture.",
+        yield GaugeMetricFamily("feredge_viewers", "Viewers of pictures.",
                                 value=self.state["viewers"])
         stages = GaugeMetricFamily("feredge_stage_seconds", "Median time of a stage.",
                                    labels=["stage"])
@@ -36,11 +36,12 @@ class Numbers:
         yield from self.sources()
 
     def sources(self) -> Iterator[Metric]:
-        """Yield what is told of every source."""
-        up = GaugeMetricFamily("feredge_source_up", "1 while it delivers.", labels=["source"])
+        """Yield the metrics of each live source."""
+        up = GaugeMetricFamily("feredge_source_up", "1 while it delivers frames.",
+                               labels=["source"])
         silent = GaugeMetricFamily("feredge_source_silent_seconds", "Time since its last frame.",
                                    labels=["source"])
-        again = CounterMetricFamily("feredge_source_reconnects", "How often it came back.",
+        again = CounterMetricFamily("feredge_source_reconnects", "Reconnects after a loss.",
                                     labels=["source"])
         age = GaugeMetricFamily("feredge_frame_age_seconds", "Age of the newest frame.",
                                 labels=["source"])
@@ -54,7 +55,7 @@ class Numbers:
 
 
 def exposition(state: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return the text that a scrape gets, and its content type."""
+    """Return the text of all metrics, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Numbers(state))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -298,6 +298,7 @@ def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch)
         raise cv2.error("The function is not implemented")
 
     monkeypatch.setattr("feredge.runtime.run_outputs.has_screen", lambda: True)
+    monkeypatch.setattr(terminal, "check_window", lambda: None)
     monkeypatch.setattr(terminal.cv2, "imshow", refused)
     monkeypatch.setattr(terminal.cv2, "destroyAllWindows", lambda: None)
     code, _, err = run("--source", portrait, "--display")
@@ -306,6 +307,7 @@ def test_a_window_that_cannot_be_opened_is_explained(run, portrait, monkeypatch)
 
 def test_q_in_the_window_ends_the_run(run, astronaut, write_clip, monkeypatch):
     monkeypatch.setattr("feredge.runtime.run_outputs.has_screen", lambda: True)
+    monkeypatch.setattr(terminal, "check_window", lambda: None)
     monkeypatch.setattr(terminal.cv2, "imshow", lambda *_: None)
     monkeypatch.setattr(terminal.cv2, "waitKey", lambda *_: ord("q"))
     monkeypatch.setattr(terminal.cv2, "getWindowProperty", lambda *_: 1.0)

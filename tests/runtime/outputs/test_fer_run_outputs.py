@@ -116,6 +116,16 @@ def test_a_full_device_is_one_line(run, work):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("screen", [None, ":99", "nowhere:0"])
+def test_a_window_without_a_screen_is_one_line(run, work, monkeypatch, screen):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if screen is not None:
+        monkeypatch.setenv("DISPLAY", screen)
+    code, _, err = run("--source", "a.jpg", "--display")
+    assert code == 2 and "no window can be opened here" in err and "Aborted" not in err
+
+
 def test_a_reader_that_ends_early_ends_the_run_quietly(exported, detector_path, work):
     done = subprocess.run(
         ["bash", "-c", '"$0" "$@" | head -1; exit ${PIPESTATUS[0]}', *command(
