@@ -94,16 +94,16 @@ def coverage_point(
     """Return the accuracy at one coverage; all arrays are `(n,)`, by falling confidence."""
 
     def accuracy(rows: Array) -> float:
-        return float(right[np.sort(rows)[: covered(coverage, len(rows))]].mean())
+        return float(right[np.sort(rows)[: label_count(coverage, len(rows))]].mean())
 
-    count = covered(coverage, len(right))
+    count = label_count(coverage, len(right))
     return CoveragePoint(
         coverage, float(confidence[count - 1]), interval(accuracy, len(right)),
         parts(names, right, count), {} if groups is None else parts(groups, right, count),
     )
 
 
-def covered(coverage: float, faces: int) -> int:
+def label_count(coverage: float, faces: int) -> int:
     """Return the number of faces that get a label, at least 1."""
     return max(round(coverage * faces), 1)
 

@@ -48,7 +48,7 @@ def first_existing(root: Path, names: Sequence[str], dataset: str) -> Path:
                       f"{' or '.join(names)} in it")
 
 
-def labeled(root: Path, rows: Iterable[tuple[Path, str]], dataset: str) -> LabeledPictures:
+def dataset_of(root: Path, rows: Iterable[tuple[Path, str]], dataset: str) -> LabeledPictures:
     """Return pictures and classes as one data set.
 
     Raises:
@@ -84,7 +84,7 @@ def read_raf_db(root: Path) -> LabeledPictures:
         label = class_name(RAF_DB, number, 1, listing)
         if name.startswith("test_") and label is not None:
             rows.append((base / "Image" / "aligned" / f"{Path(name).stem}_aligned.jpg", label))
-    return labeled(base, rows, "RAF-DB")
+    return dataset_of(base, rows, "RAF-DB")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -104,7 +104,7 @@ def read_affectnet(root: Path, classes: Sequence[str]) -> LabeledPictures:
     source = first_existing(root, ("val_set", "validation.csv"), "AffectNet")
     rows = affectnet_crops(source) if source.is_dir() else affectnet_list(source)
     kept = [(file, label) for file, label in rows if label is not None and label in classes]
-    return labeled(root, kept, "AffectNet")
+    return dataset_of(root, kept, "AffectNet")
 
 
 def affectnet_crops(folder: Path) -> list[tuple[Path, str | None]]:
@@ -166,7 +166,7 @@ def read_fer_plus(root: Path) -> LabeledPictures:
         votes = [(folder / row[1].strip(), majority(row[2:])) for row in rows]
     except ValueError as error:
         raise SourceError(f"{root / 'fer2013new.csv'} has a vote that is no number") from error
-    return labeled(root, [(file, label) for file, label in votes if label is not None], "FER+")
+    return dataset_of(root, [(file, label) for file, label in votes if label is not None], "FER+")
 
 
 def majority(texts: Sequence[str]) -> str | None:

@@ -89,7 +89,7 @@ def draw_coverage(axis: Any, engines: Sequence[EngineScores]) -> None:
                   label=f"{engine.engine}, area {selective.area.value:.1%} "
                         f"[{selective.area.low:.1%}, {selective.area.high:.1%}]")
         for point in selective.points:
-            place = point.coverage + 0.004 * k  # side by side, so that intervals stay readable
+            place = point.coverage + 0.004 * k  # shifted, so that intervals do not overlap
             axis.vlines(place, 1 - point.accuracy.high, 1 - point.accuracy.low, color=color)
             axis.plot(place, 1 - point.accuracy.value, "o", color=color, markersize=4)
     axis.set(xlim=(0, 1.02), xlabel="coverage: share of faces that get a label",

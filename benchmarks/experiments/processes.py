@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STARTS = 7
+SMALL_PARENT = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def free_port() -> int:
@@ -48,18 +53,24 @@ def process_state(pid: int | str = "self") -> dict[str, float]:
 
 def peak_mb(command: Sequence[str | Path]) -> float:
     """Return the peak of resident memory of a process that must succeed, in megabytes."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    code, megabytes = wait_with_peak(process)
+    code, megabytes = run_with_peak(command)
     if code:
         raise SystemExit(f"{command[0]} failed with exit code {code}")
     return megabytes
 
 
-def wait_with_peak(process: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """Wait for a process; returns its exit code and its peak of resident memory in megabytes."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait again
-    return process.returncode, usage.ru_maxrss * 1.024e-3
+def run_with_peak(
+    command: Sequence[str | Path], timeout_s: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, float]:
+    """Run a process; returns its exit code and its peak of resident memory in megabytes.
+
+    Linux counts the memory of the process that forks as well, so that a small process starts it.
+    """
+    done = subprocess.run([sys.executable, "-S", "-c", SMALL_PARENT, *command], text=True,
+                          stdout=subprocess.PIPE, timeout=timeout_s, env=environment, check=True)
+    code, kilobytes = map(int, done.stdout.split())
+    return code, kilobytes * 1.024e-3
 
 
 def startup_s(command: Sequence[str | Path]) -> float:

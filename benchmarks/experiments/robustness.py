@@ -14,14 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from feredge.benchmarks.experiments.command import Experiment, Results
-from feredge.benchmarks.experiments.processes import wait_with_peak
+from feredge.benchmarks.experiments.processes import run_with_peak
 
 LONGEST_S, MOST_MB = 10.0, 2000.0
 FILE_TIMEOUT_S = 3600
@@ -53,12 +52,7 @@ def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
                "--basetemp", str(folder / file.stem), str(file)]
     environment = {**os.environ, "FEREDGE_FUZZ_EXAMPLES": str(examples),
                    "FEREDGE_FUZZ_RECORD": str(record)}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        timer = threading.Timer(FILE_TIMEOUT_S, process.kill)
-        timer.start()
-        code, peak_mb = wait_with_peak(process)
-        timer.cancel()
+    code, peak_mb = run_with_peak(command, FILE_TIMEOUT_S, environment)
     tests = json.loads(record.read_text()) if record.is_file() else {}
     return {"file": file.name, "exit_code": code, "peak_mb": peak_mb, "tests": tests}
 
