@@ -102,9 +102,9 @@ class RunOptions:
         EngineOptions.add_arguments(parser)
         parser.add_argument("--source", dest="sources", action="extend", nargs="+", default=[],
                             metavar="WHERE",
-                            help="pictures, a folder, video, URL, csi:N, gst:PIPELINE, a pattern, "
-                                 "or - for standard input; several videos and live sources run "
-                                 "concurrently")
+                            help="pictures, a folder, video, URL, csi:N, jetson:URL, gst:PIPELINE, "
+                                 "a pattern, or - for standard input; several videos and live "
+                                 "sources run concurrently")
         parser.add_argument("--camera", dest="sources", action="append", type=camera_index,
                             metavar="N",
                             help="a USB or built-in camera; may be given several times")

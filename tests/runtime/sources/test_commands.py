@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
+from feredge.runtime.environment import child_environment
 from feredge.runtime.fer_run import main
 
 URLS = [
@@ -93,15 +96,19 @@ def test_no_error_shows_a_password(run, url):
     assert "hunter2" not in err and "ter2@" not in err and "127.0.0.1" in err
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (("0",), "--camera 0"), (("a.jpg", "--camera", "-1"), "expected a number from 0 to 99"),
-    (("none/*.jpg",), "no file matches")])
-def test_a_source_that_is_not_there_is_one_line(run, tmp_path, monkeypatch, arguments, said):
+@pytest.mark.parametrize("source, said", [
+    ("0", "--camera 0"), ("none/*.jpg", "no file matches")])
+def test_a_source_that_is_not_there_is_one_line(run, tmp_path, monkeypatch, source, said):
     monkeypatch.chdir(tmp_path)
-    if arguments[0] == "a.jpg":
-        (tmp_path / "a.jpg").write_bytes(b"x")
-    code, err, _ = run(*arguments)
+    code, err, _ = run(source)
     assert code == 2 and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["-1", "100", "99999999999999999999"])
+def test_a_camera_number_that_no_camera_has_is_refused(tmp_path, number):
+    done = subprocess.run([sys.executable, "-m", "feredge.runtime.fer_run", "--camera", number],
+                          env=child_environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and "camera" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_album_with_a_pgm_is_written_completely(run, astronaut, tmp_path):

@@ -215,3 +215,20 @@ def test_a_large_folder_streams_its_listing(tmp_path, monkeypatch, astronaut):
     source = open_source(str(tmp_path))
     assert source.expected_frames == 0
     assert sources_of(source) == [f"{k:02}.jpg" for k in range(12)]
+
+
+@pytest.mark.slow
+def test_the_memory_for_a_folder_of_100_000_pictures_is_flat(tmp_path, astronaut):
+    content = cv2.imencode(".jpg", cv2.resize(astronaut, (16, 16)))[1].tobytes()
+    for k in range(100_000):
+        if k % 20_000 == 0:  # a file system limits the links to one file
+            (tmp_path / f"{k:06}.jpg").write_bytes(content)
+        else:
+            os.link(tmp_path / f"{k - k % 20_000:06}.jpg", tmp_path / f"{k:06}.jpg")
+    code = ("from feredge.runtime.sources import frames_of, open_source; import resource, sys;"
+            "print(sum(1 for _ in frames_of(open_source(sys.argv[1]))),"
+            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=child_environment(),
+                          capture_output=True, text=True, check=True)
+    count, resident_kb = map(int, done.stdout.split())
+    assert count == 100_000 and resident_kb < 150_000
