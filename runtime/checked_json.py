@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from math import isfinite
 from typing import Any, NoReturn, TypeVar
 
@@ -68,6 +68,18 @@ def parse_json(text: str) -> Any:
         raise SpecError(f"not JSON: {reason}") from error
     except RecursionError as error:
         raise SpecError("not JSON that can be read: it is nested too deeply") from error
+
+
+def format_json(spec: Any) -> str:
+    """Return a dataclass as JSON that `build` reads.
+
+    Raises:
+        SpecError: a value is not JSON, such as NaN.
+    """
+    try:
+        return json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"the spec cannot be written as JSON: {error}") from error
 
 
 def build(cls: type[T], document: Any, parts: dict[str, type[Any]], where: str = "") -> T:

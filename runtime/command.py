@@ -166,7 +166,7 @@ def escape_names() -> None:
 def show_warnings(console: Console) -> Iterator[None]:
     """Print warnings as lines of the command inside the block."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.warn(str(message))
+        warnings.showwarning = lambda message, *_: console.warn(with_flags(str(message)))
         yield
 
 

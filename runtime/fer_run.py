@@ -114,7 +114,7 @@ def run_source(parsed: argparse.Namespace) -> int:
 def print_summary(summary: Summary, console: Console, as_json: bool) -> None:
     """Print the problems and the totals of a run on stderr, and as JSON on standard output."""
     for problem in summary.problems:
-        console.note(problem)
+        console.note(with_flags(problem))
     console.summarize(str(summary))
     if as_json:
         print(json.dumps(summary.to_dict()))

@@ -174,7 +174,7 @@ def check_trained(spec: ModelSpec, allow_random_weights: bool) -> None:
     """
     if spec.source.random_weights and not allow_random_weights:
         raise EngineError(f"this {spec.model} has random weights, so its labels mean nothing: "
-                          "export it with --checkpoint, or measure its speed with "
+                          "export it with `checkpoint`, or measure its speed with "
                           "`allow_random_weights`")
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from feredge.runtime.checked_json import build, check, check_range, parse_json, show
-from feredge.runtime.errors import SpecError
+from feredge.runtime.checked_json import build, check, check_range, format_json, parse_json, show
 
 FORMAT = 1
 CONFIDENCE_FEATURES = ("log_odds", "margin", "score", "log_size_px", "log_sharpness",
@@ -187,7 +185,7 @@ class ModelSpec:
         Raises:
             SpecError: a measured fact is not a number of JSON, such as NaN.
         """
-        return json_of(self)
+        return format_json(self)
 
     @staticmethod
     def from_json(text: str) -> ModelSpec:
@@ -224,7 +222,7 @@ class DetectorSpec:
         Raises:
             SpecError: a measured fact is not a number of JSON, such as NaN.
         """
-        return json_of(self)
+        return format_json(self)
 
     @staticmethod
     def from_json(text: str) -> DetectorSpec:
@@ -234,18 +232,6 @@ class DetectorSpec:
             SpecError: not JSON, a field is missing, of another type, or out of its range.
         """
         return build(DetectorSpec, parse_json(text), PARTS)
-
-
-def json_of(spec: ModelSpec | DetectorSpec) -> str:
-    """Return a spec as JSON.
-
-    Raises:
-        SpecError: a value is not JSON.
-    """
-    try:
-        return json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"the spec cannot be written as JSON: {error}") from error
 
 
 PARTS: dict[str, type[Any]] = {

@@ -33,6 +33,9 @@ def open_engine(
         from feredge.runtime.clients.triton import TritonEngine
 
         return TritonEngine(str(path))
+    if path is None and not BUNDLED.is_file():
+        raise EngineError("this installation has no bundled network: pass `engine`, a file that "
+                          "fer-export --model manet --int8 writes")
     path = BUNDLED if path is None else Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"

@@ -55,7 +55,7 @@ def open_unpaced(where: str | int, options: SourceOptions) -> Source:
 def open_all(wheres: Sequence[str | int], options: SourceOptions) -> Source:
     """Open one or several sources; see `feredge.runtime.sources.open_sources`."""
     if not wheres:
-        raise UsageError("no source was given: pass --source or --camera")
+        raise UsageError("no source was given: pass `source` or `camera`")
     names = [name for where in wheres for name in expand_pattern(where)]
     if len(names) == 1:
         return open_one(names[0], options)

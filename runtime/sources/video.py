@@ -103,7 +103,7 @@ def open_video(path: Path, max_pixels: int) -> Video:
                          (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > max_pixels:
             raise SourceError(f"{path} has frames of {width}x{height} pixels, more than the limit "
-                              f"of {max_pixels:,} (--max-pixels)")
+                              f"of {max_pixels:,} (`max_pixels`)")
         return Video(str(path), capture, path, likely_rate(str(path), native, capture))
 
 

@@ -35,4 +35,4 @@ def limit_silence(source: Source, max_silence_s: float) -> Iterator[None]:
         left.set()
     if silent.is_set():
         names = ", ".join(health.source for health in source.health())
-        raise SourceError(f"{names}: no frame for {max_silence_s:g} s (--max-silence)")
+        raise SourceError(f"{names}: no frame for {max_silence_s:g} s (`max_silence_s`)")

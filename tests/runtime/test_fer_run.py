@@ -113,7 +113,7 @@ def test_a_folder_with_a_broken_picture_is_done_and_exits_1(run, portrait, tmp_p
     (source / "below").mkdir(parents=True)
     for name in ("a.png", "below/b.png"):
         cv2.imwrite(str(source / name), astronaut)
-    (source / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    (source / "broken.jpg").write_bytes(cv2.imencode(".jpg", astronaut)[1].tobytes()[:9000])
     code, _, err = run("--source", source, "--output", tmp_path / "out", "--jsonl",
                        tmp_path / "out.jsonl")
     assert code == 1 and "broken.jpg is truncated" in err
@@ -279,7 +279,7 @@ def test_blurred_pictures_and_videos_show_no_face(run, portrait, passing, tmp_pa
 
 
 def test_a_missing_engine_and_a_plan_are_one_line(portrait, tmp_path, capfd):
-    (tmp_path / "manet.plan").write_bytes(b"")
+    (tmp_path / "manet.plan").write_bytes(b"a plan")
     for engine, said in (("none.onnx", "does not exist"), ("manet.plan", "ONNX file beside it")):
         assert main(["--engine", str(tmp_path / engine), "--source", str(portrait)]) == 2
         err = capfd.readouterr().err

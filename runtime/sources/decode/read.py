@@ -125,4 +125,4 @@ def reduction_of(picture: Picture, max_pixels: int) -> int:
         if -(-picture.width // factor) * -(-picture.height // factor) <= max_pixels:
             return factor
     raise SourceError(f"has {picture.width}x{picture.height} pixels, more than the limit of "
-                      f"{max_pixels:,} (--max-pixels)")
+                      f"{max_pixels:,} (`max_pixels`)")
