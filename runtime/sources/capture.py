@@ -19,12 +19,19 @@ T = TypeVar("T")
 # FFmpeg gives up by itself before that, and must: OpenCV before 4.8 opens one stream at a time, so
 # that the open call of a second thread would wait for the one that hangs.
 OPENING_S = 15.0
+MOST_FPS = 1000.0  # no camera has more
 
 
 def read_rate(capture: Any) -> float:
     """Return the frame rate that a capture reports, or the default."""
     fps = float(capture.get(cv2.CAP_PROP_FPS))
     return fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
+
+
+def read_live_rate(capture: Any) -> float:
+    """Return the frame rate that a live capture reports; the clock rate of RTP, 90,000, is none."""
+    fps = read_rate(capture)
+    return fps if fps <= MOST_FPS else DEFAULT_FPS
 
 
 def read_frame(capture: Any) -> Array | None:

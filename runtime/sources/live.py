@@ -16,7 +16,7 @@ from typing import Any
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Array, Frame
 from feredge.runtime.sources.base import DEFAULT_FPS, Health, SingleSource
-from feredge.runtime.sources.capture import open_first, read_rate
+from feredge.runtime.sources.capture import open_first, read_live_rate
 from feredge.runtime.sources.live_reader import STALL_S, Reader
 
 WATCH_S = 0.1
@@ -45,7 +45,7 @@ class LiveSource(SingleSource):
         self, name: str, open_capture: Callable[[], Any], retry_s: float | None = None,
         capture: Any = None,
     ) -> None:
-        super().__init__(name, DEFAULT_FPS if capture is None else read_rate(capture))
+        super().__init__(name, DEFAULT_FPS if capture is None else read_live_rate(capture))
         self.open_capture, self.retry_s = open_capture, retry_s
         self.newest: Frame | None = None
         self.arrived = self.reconnects = 0

@@ -13,7 +13,7 @@ import cv2
 
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Array
-from feredge.runtime.sources.capture import OPENING_S, read_frame, read_rate
+from feredge.runtime.sources.capture import OPENING_S, read_frame, read_live_rate
 
 STALL_S = 5.0  # an open source without a frame for this time hangs
 FAILED_READS, FAILED_READ_S = 10, 0.02  # a broken frame is one failed read, a lost source many
@@ -83,7 +83,7 @@ class Reader(threading.Thread):
             known = error if isinstance(error, SourceError) else None
             self.sink.lose(self, "cannot be opened", known)
             return False
-        self.capture, self.sink.fps = None, read_rate(capture)
+        self.capture, self.sink.fps = None, read_live_rate(capture)
         try:
             return self.read(capture)
         finally:

@@ -14,13 +14,13 @@ import cv2
 from feredge.runtime.errors import SourceError
 from feredge.runtime.results import Frame
 from feredge.runtime.sources.base import DEFAULT_FPS, SingleSource
-from feredge.runtime.sources.capture import read_rate
+from feredge.runtime.sources.capture import MOST_FPS, read_live_rate, read_rate
 from feredge.runtime.sources.clock import VideoClock
 from feredge.runtime.sources.container import is_cut_short
 from feredge.runtime.sources.names import native_path
 
-# Above the first rate a container's is measured, above the second it is no frame rate.
-LIKELY_FPS, MOST_FPS = 120.0, 1000.0
+# A container's rate above this is measured.
+LIKELY_FPS = 120.0
 MEASURED_FRAMES, MOST_FRAMES = 50, 10**9
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Video(SingleSource):
     def __init__(
         self, name: str, capture: Any, path: Path | None = None, fps: float | None = None
     ) -> None:
-        super().__init__(name, fps or read_rate(capture))
+        super().__init__(name, fps or read_live_rate(capture))
         self.capture, self.path = capture, path
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # estimated by most containers
         self.expected_frames = int(count) if 0 < count < MOST_FRAMES else 0

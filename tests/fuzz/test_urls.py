@@ -1,12 +1,16 @@
 """No secret of an address is shown, and any argument is opened or refused in one line."""
 
+import os
+import shutil
 import string
 
+import cv2
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feredge.runtime.errors import FeredgeError
-from feredge.runtime.sources import open_source
+from feredge.runtime.sources import frames_of, open_source
 from feredge.runtime.sources.names import mask_passwords
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
@@ -60,3 +64,32 @@ def test_any_camera_number_out_of_range_is_refused(number):
         open_source(number)
     except FeredgeError as error:
         assert "expected a number" in str(error)
+
+
+def small_files(folder):
+    """A picture and a video of two frames."""
+    frame = np.zeros((16, 16, 3), np.uint8)
+    writer = cv2.VideoWriter(str(folder / "a.mkv"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (16, 16))
+    for _ in range(2):
+        writer.write(frame)
+    writer.release()
+    return {1: cv2.imencode(".png", frame)[1].tobytes(), 2: (folder / "a.mkv").read_bytes()}
+
+
+NAME_BYTES = st.sampled_from(b"ab.:%\\ \n\t'\"*?[]$#@&=-|;~\xe9\xff\x7f\x01") | st.integers(1, 255)
+
+
+@EXAMPLES
+@given(st.lists(NAME_BYTES, min_size=1, max_size=30).map(bytes).filter(
+    lambda name: b"/" not in name and name not in (b".", b"..")),
+    st.sampled_from([1, 2]))
+def test_a_file_of_any_name_is_read(tmp_path_factory, name, count):
+    folder = tmp_path_factory.mktemp("names")
+    content = small_files(folder)[count]
+    where = os.fsdecode(os.path.join(os.fsencode(folder), name))
+    with open(where, "wb") as file:
+        file.write(content)
+    source = open_source(where)
+    assert [frame.source for frame in frames_of(source)] == [where] * count
+    source.close()
+    shutil.rmtree(folder)

@@ -98,6 +98,13 @@ def test_the_rate_is_known_once_the_source_is_open(opened, monkeypatch):
     assert next(frames_of(source)) is not None and source.fps == 12.0
 
 
+def test_the_clock_rate_of_a_network_camera_is_not_its_frame_rate(opened, monkeypatch):
+    capture = FakeCapture(slowly)
+    monkeypatch.setattr(capture, "get", lambda prop: 90_000.0)
+    source = opened(lambda: capture)
+    assert next(frames_of(source)) is not None and source.fps == 25
+
+
 def test_without_patience_a_source_that_stops_is_an_error(opened):
     with pytest.raises(SourceError, match="camera 7: stopped delivering after 3 frames"):
         list(frames_of(opened(lambda: delivering(3), retry_s=0)))
