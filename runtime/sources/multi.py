@@ -7,11 +7,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from feredge.runtime.closeable import Closeable
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.results import Frame
 from feredge.runtime.sources.base import DEFAULT_FPS, Health, Source, frames_of
+from feredge.runtime.sources.names import mask_passwords
 
 WATCH_S = 0.1
 
@@ -154,7 +156,7 @@ class SourceReader(threading.Thread):
         with self.changed:
             if not self.source.is_live:
                 self.changed.wait_for(lambda: self.ready is None or self.stopped)
-            self.ready = frame
+            self.ready = replace(frame, source=self.source.name)
             self.changed.notify_all()
 
     def close(self) -> None:
@@ -177,4 +179,4 @@ def check_names(names: Sequence[str]) -> None:
     """
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise UsageError(f"source {twice[0]} is given twice")
+        raise UsageError(f"source {mask_passwords(twice[0])} is given twice")

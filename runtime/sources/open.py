@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,7 @@ def open_all(wheres: Sequence[str | int], options: SourceOptions) -> Source:
     names = [name for where in wheres for name in expand_pattern(where)]
     if len(names) == 1:
         return open_one(names[0], options)
-    check_names([mask_passwords(str(name)) for name in names])
+    check_names([str(name) for name in names])
     paths = [Path(str(name)) for name in names if is_path(name)]
     if len(paths) == len(names) and all(map(is_picture_path, paths)):
         return open_at_pace(partial(Pictures, paths, options.max_pixels), options)
@@ -101,8 +102,19 @@ def open_concurrently(names: Sequence[str | int], options: SourceOptions) -> Mul
     try:
         if failed:
             raise failed[0]
+        number_names(names, sources)
         return MultiSource(sources)
     except BaseException:
         for source in sources:
             source.close()
         raise
+
+
+def number_names(wheres: Sequence[str | int], sources: Sequence[Source]) -> None:
+    """Number the names of sources that differ in passwords and tokens alone."""
+    counts: Counter[str] = Counter()
+    for where, source in zip(wheres, sources):
+        if mask_passwords(str(where)) != str(where):
+            counts[source.name] += 1
+            if counts[source.name] > 1:
+                source.name += f" #{counts[source.name]}"

@@ -72,6 +72,21 @@ def test_a_camera_that_stalls_or_goes_away_holds_up_no_other(cameras):
     assert counts[first] > 20 and several.parts[1].health()[0].reconnects == 1
 
 
+def test_sources_that_differ_in_their_tokens_alone_have_numbered_names(network_camera):
+    url = network_camera.url
+    several = open_sources([f"{url}?token={token}" for token in ("hush1", "hush2", "hush3")])
+    expected = {f"{url}?token=***{number}" for number in ("", " #2", " #3")}
+    assert {source.name for source in several.parts} == expected
+    seen = set()
+    for frames in several.batches():
+        seen |= {frame.source for frame in frames}
+        if seen == expected:
+            several.stop()
+    several.close()
+    with pytest.raises(UsageError, match=r"token=\*\*\* is given twice"):
+        open_sources([f"{url}?token=hush1", f"{url}?token=hush1"])
+
+
 def test_an_address_that_never_answers_holds_up_no_start(cameras, silent_address):
     dead = silent_address.replace("http", "rtsp")
     several = open_sources([cameras[0].url, dead], SourceOptions(retry_s=60))
