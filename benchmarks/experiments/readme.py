@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from feredge.benchmarks.experiments.tables import detection, quality, runtime, speed
+from feredge.benchmarks.experiments.tables import batch, detection, quality, runtime, speed
 
 Results = dict[str, dict[str, Any]]
 
@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
         quality.accuracy, quality.quantizers, quality.peers,
         speed.latency, speed.networks, speed.plans, speed.kernel, speed.machine,
         runtime.summary, runtime.runtime, runtime.tracks, runtime.publish, detection.detectors,
+        batch.batch,
     )
 }
 

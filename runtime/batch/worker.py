@@ -70,6 +70,8 @@ class Worker:
             return Outcome(failure=str(error))
         except OSError as error:  # inputs' errors are rows: this is the output's
             return Outcome(failure=f"{self.job.output} cannot be written: {first_line(error)}")
+        except Exception as error:  # a fault of the code: repeating it would not help
+            return Outcome(failure=f"{task.units[0]}: {type(error).__name__}: {error}")
 
 
 class Tools:

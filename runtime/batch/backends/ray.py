@@ -96,6 +96,9 @@ class RayBackend:
         handle, task = self.running.pop(reference)
         try:
             outcome: Outcome = self.ray.get(reference)
+        except self.ray.exceptions.RayTaskError as error:  # the worker runs other code
+            self.idle.append(handle)
+            return task, Outcome(failure=str(error).strip().splitlines()[-1])
         except self.ray.exceptions.RayError as error:
             LOG.info("a worker ended: %s", str(error).strip().splitlines()[0])
             self.starting[handle.ready.remote()] = handle
