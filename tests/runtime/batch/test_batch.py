@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="the extra batch is not installed")
 
+import pyarrow.parquet as pq
+
 from feredge.runtime import classify, open_detector, open_engine
 from feredge.runtime.batch import batch
 from feredge.runtime.batch import run as batch_run
@@ -56,8 +58,6 @@ def test_rows_have_the_labels_of_fer_run(options, engine, pictures, tmp_path, re
 
 
 def test_the_schema_carries_the_spec_and_the_settings(options, engine):
-    import pyarrow.parquet as pq
-
     from feredge.runtime.spec import ModelSpec
 
     batch(options())
@@ -95,10 +95,10 @@ def test_new_inputs_are_appended(options, pictures, read_rows):
 
 def test_a_missing_file_of_the_output_is_made_again_with_the_same_content(options):
     batch(options())
-    file = sorted(Path(options().output).glob("*.parquet"))[0]
-    content = file.read_bytes()
+    file = next(Path(options().output).glob("*.parquet"))
+    content, rows = file.read_bytes(), pq.read_metadata(file).num_rows
     file.unlink()
-    assert batch(options()).new_rows == 8
+    assert batch(options()).new_rows == rows in (8, 4)
     assert file.read_bytes() == content
 
 
