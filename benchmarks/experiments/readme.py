@@ -26,8 +26,8 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     for section in (
         quality.accuracy, quality.quantizers, quality.peers,
         speed.latency, speed.networks, speed.plans, speed.kernel, speed.machine,
-        runtime.summary, runtime.runtime, runtime.tracks, runtime.publish, detection.detectors,
-        batch.batch,
+        runtime.summary, runtime.runtime, runtime.robustness, runtime.tracks, runtime.publish,
+        detection.detectors, batch.batch,
     )
 }
 

@@ -1,9 +1,11 @@
 """Generated inputs through every parser: tracebacks, crashes, hangs, memory, invalid JSON.
 
-Usage: `python -m feredge.benchmarks.experiments.robustness TESTS [--examples 100000] [--json FILE]`
+Usage: `python -m feredge.benchmarks.experiments.robustness TESTS [--examples 100000]
+[--only FILE ...] [--json FILE]`
 
 TESTS is `tests/fuzz` of a checkout. Each of its files runs in a process of its own, so that a crash
 ends one file only; the examples are shared equally among the tests that generate their inputs.
+`--only FILE ...` runs some files and keeps the results of the others.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,8 @@ def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
                    "FEREDGE_FUZZ_RECORD": str(record)}
     code, peak_mb = run_with_peak(command, FILE_TIMEOUT_S, environment)
     tests = json.loads(record.read_text()) if record.is_file() else {}
-    return {"file": file.name, "exit_code": code, "peak_mb": peak_mb, "tests": tests}
+    return {"file": file.name, "examples_per_test": examples, "exit_code": code,
+            "peak_mb": peak_mb, "tests": tests}
 
 
 def problems(run: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -82,24 +85,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("tests", type=Path)
     parser.add_argument("--examples", type=int, default=100_000, help="of all tests together")
+    parser.add_argument("--only", nargs="+", default=[], metavar="FILE", help="names of files")
+
+
+def previous_runs(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the runs of FILE by the file of tests, if only some files run."""
+    if not (options.only and options.json and options.json.is_file()):
+        return {}
+    return {run["file"]: run for run in json.loads(options.json.read_text())["files"]}
 
 
 def measure(options: argparse.Namespace) -> Results:
-    """Run every file."""
+    """Run every file, or those that were asked for."""
     each = -(-options.examples // len(generating_tests(options.tests)))
+    runs = previous_runs(options)
     with tempfile.TemporaryDirectory() as folder:
-        runs = [run_file(file, each, Path(folder))
-                for file in sorted(options.tests.glob("test_*.py"))]
+        for file in sorted(options.tests.glob("test_*.py")):
+            if not options.only or file.name in options.only:
+                runs[file.name] = run_file(file, each, Path(folder))
+    return summarize([runs[name] for name in sorted(runs)])
+
+
+def summarize(runs: Sequence[dict[str, Any]]) -> Results:
+    """Return the totals of all files, and their problems."""
     found = [problem for run in runs for problem in problems(run)]
     counts = Counter(problem["kind"] for problem in found)
+    tests = [test for run in runs for test in run["tests"].values()]
     return {
-        "examples_per_test": each,
-        "examples": sum(test["examples"] for run in runs for test in run["tests"].values()),
-        "tests": sum(len(run["tests"]) for run in runs),
-        "longest_s": max((test["longest_s"] for run in runs for test in run["tests"].values()),
-                         default=0.0),
+        "examples": sum(test["examples"] for test in tests), "tests": len(tests),
+        "longest_s": max((test["longest_s"] for test in tests), default=0.0),
         "peak_mb": max(run["peak_mb"] for run in runs),
-        "found": {kind: counts[kind] for kind in KINDS}, "problems": found, "files": runs,
+        "found": {kind: counts[kind] for kind in KINDS}, "problems": found, "files": list(runs),
     }
 
 

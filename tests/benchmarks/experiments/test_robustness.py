@@ -35,14 +35,16 @@ def results(tmp_path):
         shutil.copy(FUZZ / "conftest.py", tmp_path)
         for name, content in files.items():
             (tmp_path / f"test_{name}.py").write_text(content)
-        return EXPERIMENT.measure(Namespace(tests=tmp_path, examples=40))
+        return EXPERIMENT.measure(
+            Namespace(tests=tmp_path, examples=40, only=[], json=None))
 
     return run
 
 
 def test_the_examples_are_shared_and_counted(results):
     found = results(a=GOOD, b=GOOD)
-    assert found["examples_per_test"] == 20 and found["tests"] == 2
+    assert [run["examples_per_test"] for run in found["files"]] == [20, 20]
+    assert found["tests"] == 2
     assert 30 <= found["examples"] <= 50  # hypothesis may run a few more or fewer
     assert set(found["found"].values()) == {0} and 20 < found["peak_mb"] < 2000
     assert f"{found['examples']} inputs, 2 tests: 0 x traceback" in describe(found)
