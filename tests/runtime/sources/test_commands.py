@@ -52,6 +52,7 @@ def test_joined_parts_are_one_time_in_view(run, shared_file, tmp_path):
     assert [track["in_view_s"] > 3.7 for track in tracks] == [True]
 
 
+@pytest.mark.slow
 def test_a_complete_segment_is_a_success_and_a_truncated_video_is_not(run, shared_file):
     folder = shared_file("cases/10-segment-called-truncated")
     code, err, records = run(folder / "segment1.mkv")

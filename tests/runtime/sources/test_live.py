@@ -227,7 +227,7 @@ def test_the_watchdog_ends_a_source_that_hangs_and_no_other(opened, monkeypatch)
     monkeypatch.setattr("feredge.runtime.sources.watchdog.CHECK_S", 0.01)
     released = threading.Event()
     source = opened(lambda: hanging(released))
-    with pytest.raises(SourceError, match=r"camera 7: no frame for 0.3 s \(--max-silence\)"):
+    with pytest.raises(SourceError, match=r"camera 7: no frame for 0.3 s \(`max_silence_s`\)"):
         with limit_silence(source, 0.3):
             list(frames_of(source))
     released.set()
