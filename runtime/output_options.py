@@ -106,7 +106,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class PageOptions:
-    """The live page.
+    """The live page; it stays open after a recorded source has ended, until that is stopped.
 
     Attributes:
         serve: `HOST:PORT`, or a part of it; empty is 127.0.0.1:8080. None: no page.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from feredge.runtime.errors import require
+from feredge.runtime.logs import logger
 from feredge.runtime.serve.token import read_token
 
 if TYPE_CHECKING:
     from feredge.runtime.pipeline import Pipeline
     from feredge.runtime.serve.live_page import LivePage
+    from feredge.runtime.sources.base import Source
+
+POLL_S = 0.1
 
 
 def open_page(
@@ -41,6 +46,15 @@ def open_page(
         lambda result: annotator.draw(result.frame.frame_bgr, result.faces),
         has_pictures, tuple(part.name for part in parts) if len(parts) > 1 else ()))
     return page
+
+
+def keep_open(source: Source) -> None:
+    """Keep the page open after a recorded source has ended, until the source is stopped."""
+    if source.is_live or source.stopped:
+        return
+    logger.info("the source has ended; the live page stays open until Ctrl-C or SIGTERM")
+    while not source.stopped:
+        time.sleep(POLL_S)
 
 
 def page_facts(pipeline: Pipeline) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from feredge.runtime.machine import cores
 from feredge.runtime.observer import Observer
 from feredge.runtime.options import RunOptions
 from feredge.runtime.outputs.closing import Outputs
-from feredge.runtime.page import open_page
+from feredge.runtime.page import keep_open, open_page
 from feredge.runtime.pipeline import Pipeline, PipelineOptions
 from feredge.runtime.results import FrameResult
 from feredge.runtime.run_outputs import check_outputs, open_outputs
@@ -56,6 +56,8 @@ def run(options: RunOptions, observer: Observer | None = None) -> Summary:
         finally:
             summary = pipeline.summary()
             observer.on_end(summary)
+        if options.page.serve is not None:
+            keep_open(source)
     return summary
 
 

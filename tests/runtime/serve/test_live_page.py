@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -284,6 +285,26 @@ def served_camera(exported, detector_path, network_camera):
         yield f"http://127.0.0.1:{port}/?token=a%20secret"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
+
+
+def test_the_page_of_a_clip_stays_open_until_a_signal(
+    exported, detector_path, write_clip, astronaut
+):
+    clip = write_clip([astronaut] * 9)
+    with subprocess.Popen(
+        [sys.executable, "-m", "feredge.runtime.fer_run", "--engine",
+         str(exported / "manet.int8.onnx"), "--detector", str(detector_path), "--source", str(clip),
+         "--serve", ":0"], stderr=subprocess.PIPE, text=True,
+    ) as process:
+        port = int(re.search(r"127\.0\.0\.1:(\d+)/", process.stderr.readline())[1])
+        assert "stays open" in process.stderr.readline()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/metrics")
+        assert "feredge_frames_total 9.0" in connection.getresponse().read().decode()
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert "9 frames" in process.stderr.read()
 
 
 HAPPY_BGR = (233, 180, 86)
