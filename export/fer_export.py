@@ -29,7 +29,8 @@ INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agre
 # Arguments that only the export of a checkpoint uses.
 MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
                    "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
-                   "crop_scale", "crop_shift_y", "report", "serving")
+                   "crop_scale", "crop_shift_y", "report", "serving",
+                   "calibrate_confidence")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -121,7 +122,9 @@ def export_model(arguments: argparse.Namespace) -> dict[str, Any]:
         ExportError: an argument belongs to `--int8`, which was not given.
     """
     if not arguments.int8:
-        refuse(INT8_ARGUMENTS, arguments, "belong to --int8")
+        other = {"validation_data"} if arguments.calibrate_confidence else set()
+        refuse([name for name in INT8_ARGUMENTS if name not in other], arguments,
+               "belong to --int8")
     return export(ExportOptions.from_arguments(arguments, plan_options(arguments)))
 
 

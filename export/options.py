@@ -39,6 +39,7 @@ class ExportOptions:
     max_class_drop: float | None = None
     sensitivity: bool = False
     validation_data: str | None = None
+    calibrate_confidence: bool = False
     force: bool = False
     output: str = "."
     name: str | None = None
@@ -65,6 +66,9 @@ class ExportOptions:
         parser.add_argument("--serving", choices=("triton", "deepstream"),
                             help="also write the folder NAME.triton or NAME.deepstream for that "
                                  "inference server")
+        parser.add_argument("--calibrate-confidence", action="store_true",
+                            help="fit a temperature on one half of --validation-data, so that the "
+                                 "confidence is the accuracy; labels stay the same")
         add_int8_arguments(parser)
         add_input_arguments(parser)
 

@@ -48,6 +48,9 @@ def limits_of(options: ExportOptions) -> Limits:
     if given and not (options.calibration_data or options.validation_data):
         raise CalibrationError("a limit needs faces to check INT8 on: pass --calibration-data DIR, "
                                "or labeled ones: --validation-data DIR")
+    if options.calibrate_confidence and not options.validation_data:
+        raise CalibrationError("--calibrate-confidence needs labeled faces: pass --validation-data "
+                               "DIR, 200 or more")
     if options.sensitivity and not options.calibration_data:
         raise CalibrationError("--sensitivity needs faces: pass --calibration-data DIR")
     if options.validation_data and not Path(options.validation_data).is_dir():

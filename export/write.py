@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feredge.calibration.ranges import Ranges
+from feredge.export.confidence import calibrate_confidence, int8_error
 from feredge.export.environment import environment
 from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
 from feredge.export.int8.gate import GateError
@@ -44,7 +45,7 @@ from feredge.runtime.errors import CalibrationError, PackageError, require
 
 SUFFIXES = (".onnx", ".int8.onnx", ".int8.qdq.onnx", ".fp16.onnx", ".int8.fp16.onnx", ".plan",
             ".plan.json", ".ranges.json", ".sensitivity.png", ".sensitivity.svg", ".report.json",
-            ".report.html")  # of every file that an export may write
+            ".report.html", ".reliability.png")  # of every file that an export may write
 
 
 def write_export(options: ExportOptions) -> dict[str, Any]:
@@ -70,12 +71,13 @@ def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -
     rt = plan_builder(options.plan)
     job = open_job(options, folder, name, steps)
     check_space(folder, size_of_files(job))
-    job = check_parity(job)
+    job, report = apply_temperature(check_parity(job))
     save(job.model, job.spec, job.path(".onnx"))
-    report: dict[str, Any] = {"model": json.loads(job.spec.to_json()),
-                              "parity": job.spec.quality["parity"]}
+    report |= {"model": json.loads(job.spec.to_json()), "parity": job.spec.quality["parity"]}
     if options.int8:
         report["int8"] = write_int8(job)
+        if options.calibrate_confidence:
+            report["confidence"]["int8_error_after"] = int8_error(job)
     if options.fp16:
         report["fp16"] = write_fp16(job)
     if rt is not None:
@@ -102,6 +104,14 @@ def size_of_files(job: ExportJob) -> int:
     weights = sum(tensor.nbytes for tensor in job.module.state_dict().values())
     return int(weights * (1 + 1.4 * job.options.int8 + job.options.fp16
                           + (job.options.plan.target != "onnx")))
+
+
+def apply_temperature(job: ExportJob) -> tuple[ExportJob, dict[str, Any]]:
+    """Return the job and the start of its report, with `--calibrate-confidence` calibrated."""
+    if not job.options.calibrate_confidence:
+        return job, {}
+    job, facts = calibrate_confidence(job)
+    return job, {"confidence": facts}
 
 
 def write_report(report: Mapping[str, Any], folder: Path, name: str, form: str | None) -> None:

@@ -28,10 +28,19 @@ def report_text(report: dict[str, Any]) -> str:
         lines.append(f"FP16 against FP32: probabilities within {half['largest_difference']:.1e} on "
                      f"{half['on']}, by onnxruntime, which computes most of it in FP32; largest "
                      f"activation {half['largest_activation']:.0f} of 65504")
-    if "plan" in report:
-        lines.append(plan_text(report["plan"]))
+    lines += [text(report[key]) for key, text in (
+        ("plan", plan_text), ("confidence", confidence_text)) if key in report]
     lines.append(f"{sum(report['seconds'].values()):.1f} s")
     return "\n".join(lines)
+
+
+def confidence_text(facts: dict[str, Any]) -> str:
+    """Return the line about calibrated confidence."""
+    int8 = facts.get("int8_error_after")
+    return (f"confidence: temperature {facts['temperature']:.3f}, fitted on {facts['fitted_on']} "
+            f"faces of {facts['faces']}; calibration error {facts['error_before']:.1%} before, "
+            f"{facts['error_after']:.1%} after" + (f" (INT8 {int8:.1%})" if int8 else "")
+            + f" on the other {facts['measured_on']}; it belongs to faces like these")
 
 
 def sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
