@@ -73,7 +73,7 @@ def test_less_agreement_is_not_written(top1, fails):
         "tensorrt": {"agreement": {"top1": 1.0}},
         "cpu-7bit-rounded": {"agreement": {"top1": top1}}}}}}
     if fails:
-        with pytest.raises(ExportError, match="99.49% on the validation faces, expected 99.5%"):
+        with pytest.raises(ExportError, match=r"99\.49% on the validation faces, expected 99\.5%"):
             check_agreement(report)
     else:
         check_agreement(report)
