@@ -155,8 +155,16 @@ def decode(
         scale: from the frame to the canvas, along x and y.
         min_score: faces below it are dropped.
     """
-    levels = [level_faces(outputs, stride, shape[1] // stride, min_score) for stride in STRIDES]
-    boxes, landmarks, scores = (np.concatenate(parts) for parts in zip(*levels))
+    cells, scores = cells_above(outputs, min_score)
+    if not len(cells):
+        return Faces.empty()
+    starts = np.cumsum([0, *(outputs[f"cls_{stride}"].shape[1] for stride in STRIDES)])
+    edges = np.searchsorted(cells, starts)
+    levels = [level_faces(outputs, stride, shape[1] // stride, cells[low:high] - start)
+              for stride, start, low, high in zip(STRIDES, starts, edges, edges[1:]) if low < high]
+    boxes, landmarks, good = (
+        parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*levels))
+    boxes, landmarks, scores = boxes[good], landmarks[good], scores[good]
     rows = suppress_overlaps(boxes, scores)
     factor = np.array(scale)
     return Faces.from_detections(
@@ -195,25 +203,40 @@ def sides(faces: Faces) -> Array:
     return longer
 
 
-def level_faces(
-    outputs: dict[str, Array], stride: int, columns: int, min_score: float
-) -> tuple[Array, Array, Array]:
-    """Decode one stride: boxes `(k, 4)`, landmarks `(k, 5, 2)`, scores `(k,)` on the canvas.
+def cells_above(outputs: dict[str, Array], min_score: float) -> tuple[Array, Array]:
+    """Return the cells that hold a face, `(k,)` int64 over all strides, and their scores."""
+    classes, objects = (np.concatenate([outputs[f"{part}_{stride}"][0, :, 0] for stride in STRIDES])
+                        for part in ("cls", "obj"))
+    # The product before clipping is never smaller where both are positive: a cheap first choice.
+    cells = np.flatnonzero(classes * objects >= 0.999 * min_score**2)
+    scores = np.sqrt(np.clip(classes[cells], 0, 1) * np.clip(objects[cells], 0, 1))
+    above = scores >= min_score
+    return cells[above], scores[above]
 
-    Only cells over the threshold are decoded; those that a damaged network places at no finite
-    position are dropped.
+
+def level_faces(
+    outputs: dict[str, Array], stride: int, columns: int, cells: Array
+) -> tuple[Array, Array, Array]:
+    """Decode the cells of one stride that hold a face.
+
+    Args:
+        outputs: see `decode`.
+        stride: of the level, in px of the canvas.
+        columns: cells per row.
+        cells: `(k,)` int64.
+
+    Returns:
+        Boxes `(k, 4)` and landmarks `(k, 5, 2)` on the canvas, and a mask `(k,)`: false where a
+        damaged network places a face at no finite position.
     """
-    classes, objects, boxes, points = (outputs[f"{part}_{stride}"][0] for part in PARTS)
-    products = np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1)
-    cells = np.flatnonzero(products >= 0.999 * min_score**2)
-    scores = np.sqrt(products[cells])
-    cells, scores = cells[scores >= min_score], scores[scores >= min_score]
-    origins = np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
+    boxes, points = (outputs[f"{part}_{stride}"][0][cells] for part in ("bbox", "kps"))
+    origins = np.empty((len(cells), 2), np.float32)
+    origins[:, 1], origins[:, 0] = np.divmod(cells, columns)
     with np.errstate(over="ignore", invalid="ignore"):
-        centers = (origins + boxes[cells, :2]) * stride
-        halves = np.exp(boxes[cells, 2:]) * stride / 2
+        centers = (origins + boxes[:, :2]) * stride
+        halves = np.exp(boxes[:, 2:]) * stride / 2
         found = np.concatenate([centers - halves, centers + halves], axis=1)
-        landmarks = (origins[:, None] + points[cells].reshape(-1, 5, 2)) * stride
-    flat = np.concatenate([found, landmarks.reshape(-1, 10)], axis=1)
-    good = (np.abs(flat) <= MAX_PX).all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1)
-    return found[good], landmarks[good], scores[good]
+        landmarks = (origins[:, None] + points.reshape(-1, 5, 2)) * stride
+        good = np.abs(found).max(axis=1) + np.abs(landmarks).max(axis=(1, 2)) <= MAX_PX
+        good &= (halves > 0).all(axis=1)
+    return found, landmarks, good

@@ -85,7 +85,7 @@ def write_faces(
     linear, shift = matrices[:, :, :2], matrices[:, :, 2]
     centers = (linear * anchors[:, None]).sum(axis=2) + shift - 0.5
     # Even, for NV12's half-sized plane.
-    origins = np.clip(2 * np.floor(centers / 2), -FAR_PX, FAR_PX)
+    origins = clamp(2 * np.floor(centers / 2), -FAR_PX, FAR_PX)
     floats[:, :4] = linear.reshape(-1, 4)
     floats[:, 4:6] = centers - origins
     integers[:, 6:8], integers[:, 8:10] = origins, anchors
@@ -107,10 +107,16 @@ def nearest_anchors(matrices: Array, size: tuple[int, int], frame_size: tuple[in
     """
     a, b, shift_x, c, d, shift_y = matrices.reshape(-1, 6).T
     height, width = size
-    off_x = np.clip((a * width + b * height) / 2 + shift_x, 0, frame_size[1]) - shift_x
-    off_y = np.clip((c * width + d * height) / 2 + shift_y, 0, frame_size[0]) - shift_y
+    off_x = clamp((a * width + b * height) / 2 + shift_x, 0, frame_size[1]) - shift_x
+    off_y = clamp((c * width + d * height) / 2 + shift_y, 0, frame_size[0]) - shift_y
     determinant = a * d - b * c
     anchors = np.empty((len(matrices), 2))
     anchors[:, 0] = (d * off_x - b * off_y) / determinant
     anchors[:, 1] = (a * off_y - c * off_x) / determinant
-    return np.clip(np.rint(anchors), 0, (width, height))
+    return clamp(np.rint(anchors), 0, (width, height))
+
+
+def clamp(values: Array, low: float, high: float | tuple[int, int]) -> Array:
+    """Return values inside bounds; `np.clip` takes five times as long for a few of them."""
+    inside: Array = np.minimum(np.maximum(values, low), high)
+    return inside

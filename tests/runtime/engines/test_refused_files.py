@@ -1,6 +1,8 @@
 """Files given as engine or detector that are something else, damaged or hostile: one line each."""
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ from feredge.runtime import open_detector, open_engine
 from feredge.runtime.engines.onnx_check import read_onnx
 from feredge.runtime.engines.protobuf import Reader, WireError
 from feredge.runtime.errors import EngineError, FeredgeError, SpecError
+from feredge.runtime.spec import InputSpec, ModelSpec, SourceSpec
 
 FACE = np.array([[176, 70, 290, 195.0]])
 HOSTILE = {  # what is right, by the file's name
@@ -20,7 +23,7 @@ HOSTILE = {  # what is right, by the file's name
     "int_input": r"tensor\(int64\)",
     "probs_nan": "returned nan, nan, which are not probabilities",
     "probs_neg": "which are not probabilities",
-    "crop_1e9": r"crop.scale is 1000000000.0, expected 0.05 to 20",
+    "crop_1e9": r"crop\.scale is 1000000000\.0, expected a number from 0.05 to 20",
 }
 
 
@@ -136,10 +139,10 @@ def test_a_graph_that_asks_for_terabytes_is_an_error_of_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("changes, said", [
-    (dict(scale=float("nan")), "NaN is no JSON number"),
-    (dict(scale=10**400), "integer string conversion|a number of 1329 bits"),
-    (dict(scale=1e-300), "crop.scale is 1e-300"),
-    (dict(shift_y=1e9), "crop.shift_y is 1000000000.0"),
+    (dict(scale=float("nan")), "NaN"),
+    (dict(scale=10**400), "integer|finite|number"),
+    (dict(scale=1e-300), r"crop\.scale is 1e-300"),
+    (dict(shift_y=1e9), r"crop\.shift_y is 1000000000\.0"),
 ], ids=["nan", "huge", "tiny", "shift"])
 def test_a_spec_with_absurd_numbers_is_refused(tmp_path, exported, changes, said):
     import json
@@ -167,23 +170,36 @@ def test_one_engine_in_eight_threads_gives_the_same_everywhere(exported, astrona
     assert len(found) == 8 and all(np.array_equal(each, expected) for each in found)
 
 
-@pytest.mark.slow
-def test_five_hundred_engines_leave_memory_threads_and_files_as_they_were(exported):
-    import os
-    from pathlib import Path
+def tiny_engine(path):
+    """Write a network of three nodes: a mean per channel, two scores, softmax."""
+    spec = ModelSpec("tiny", "x", ("a", "b"), InputSpec(8), SourceSpec("00" * 32))
+    weight = numpy_helper.from_array(np.eye(3, 2, dtype=np.float32), "w")
+    nodes = [helper.make_node("ReduceMean", ["faces"], ["m"], axes=[2, 3], keepdims=0),
+             helper.make_node("MatMul", ["m", "w"], ["s"]),
+             helper.make_node("Softmax", ["s"], ["probabilities"], axis=1)]
+    values = [helper.make_tensor_value_info("faces", 1, ["n", 3, 8, 8]),
+              helper.make_tensor_value_info("probabilities", 1, ["n", 2])]
+    made = helper.make_graph(nodes, "g", values[:1], values[1:], [weight])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model.metadata_props.add(key="feredge", value=spec.to_json())
+    path.write_bytes(model.SerializeToString())
+    return path
 
+
+def test_five_hundred_engines_leave_memory_threads_and_files_as_they_were(tmp_path, astronaut):
     def held():
         status = Path("/proc/self/status").read_text()
         resident = int(status.split("VmRSS:")[1].split()[0]) >> 10
         return resident, threading.active_count(), len(os.listdir("/proc/self/fd"))
 
+    path = tiny_engine(tmp_path / "tiny.onnx")
     for k in range(500):
-        with open_engine(exported / "manet.int8.onnx", threads=1):
-            pass
+        with open_engine(path) as engine:
+            engine.classify(astronaut, FACE)
         if k == 20:
             before = held()
     after = held()
-    assert after[0] <= before[0] + 50 and after[1:] == before[1:]
+    assert after[0] <= before[0] + 30 and after[1:] == before[1:]
 
 
 def test_a_closed_engine_and_detector_are_named(exported, detector_path, astronaut):

@@ -318,6 +318,7 @@ def test_a_frame_goes_up_once_for_detector_and_network(plan, detector_plan, astr
         assert not np.allclose(first, second)
 
 
+@pytest.mark.slow
 def test_fer_run_gives_the_same_labels_with_each_version(
     versioned, detector_path, exported, photos, tmp_path
 ):
@@ -362,6 +363,7 @@ def test_bgrx_and_nv12_frames_are_read_as_they_are(plan, detector_plan, exported
                 assert np.abs(engine.classify(form, box) - expected).max() < off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graphs", ["--cuda-graphs", "--no-cuda-graphs"])
 @pytest.mark.parametrize("kind", ["detector in ONNX", "detector's plan"])
 def test_fer_run_gives_the_same_labels_from_a_plan(
@@ -406,6 +408,7 @@ def test_engines_may_be_used_from_any_thread(plan, exported, astronaut):
     assert all(np.abs(answer - expected).max() < 1e-3 for answer in answers)
 
 
+@pytest.mark.slow
 def test_a_thousand_engines_leak_nothing(plan, emulated_driver, astronaut, tensorrt, monkeypatch):
     """The stand-in's network is opened once; allocations, streams, contexts and kernels are not."""
     opened = tensorrt.Runtime(tensorrt.Logger("ERROR")).deserialize_cuda_engine(plan.read_bytes())
