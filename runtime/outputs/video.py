@@ -110,6 +110,7 @@ class VideoFile:
         finally:
             if self.temporary is not None:
                 remove(self.temporary)
+                self.temporary = None
 
     def check_frames(self, count: int) -> None:
         """Check that a complete file has the frames that were written; containers round.

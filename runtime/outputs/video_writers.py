@@ -58,6 +58,20 @@ def open_writer(path: Path, fps: float, size: tuple[int, int], audio: Path | Non
     return OpenCvWriter(path, fps, size)
 
 
+def native_path(path: Path) -> str:
+    """Return an absolute path for native code, which ends the process on bytes that are not UTF-8.
+
+    Raises:
+        OutputError: the path has such bytes.
+    """
+    text = str(path.absolute())
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OutputError("the name of its folder is not UTF-8: choose another folder") from error
+    return text
+
+
 def usable_fps(fps: float) -> float:
     """Return a frame rate that containers can hold."""
     return min(fps, MOST_FPS) if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
@@ -69,7 +83,7 @@ class OpenCvWriter:
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
         self.path = path
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[path.suffix.lower()])
-        self.writer = cv2.VideoWriter(str(path.absolute()), codec, usable_fps(fps), size)
+        self.writer = cv2.VideoWriter(native_path(path), codec, usable_fps(fps), size)
         if not self.writer.isOpened():
             raise OutputError(f"OpenCV has no encoder for a {size[0]}x{size[1]} {path.suffix} "
                               "video here")
@@ -107,7 +121,7 @@ class AvWriter:
         self.size = max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)  # 4:2:0 needs even sides
         options = {"movflags": "+faststart"} if path.suffix.lower() == ".mp4" else {}
         try:
-            self.container = av.open(str(path.absolute()), "w", options=options)
+            self.container = av.open(native_path(path), "w", options=options)
             self.stream = self.open_stream(fps)
         except (OSError, ValueError) as error:
             raise OutputError(f"PyAV has no encoder for a {size[0]}x{size[1]} {path.suffix} video "
@@ -176,8 +190,8 @@ class AudioCopy:
         if path is None:
             return None
         try:
-            source = av.open(str(path.absolute()))
-        except (OSError, ValueError):
+            source = av.open(native_path(path))
+        except (OSError, ValueError, OutputError):
             return None
         if source.streams.audio:
             name = source.streams.audio[0].codec_context.name

@@ -72,6 +72,14 @@ def test_every_name_can_be_written(writer, tmp_path, monkeypatch, name):
     assert count("plain.mp4") == 5
 
 
+def test_a_folder_whose_name_is_not_utf8_is_one_line(writer, tmp_path):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    with pytest.raises(OutputError, match="not UTF-8") as error:
+        write(folder / "out.mp4", [0.0])
+    assert str(error.value).isprintable() and os.listdir(folder) == []
+
+
 @pytest.mark.parametrize("fps", [90_000.0, 1e9, 0.0, float("nan"), 29.97002997, 0.5])
 def test_every_rate_can_be_written(writer, tmp_path, fps):
     assert count(write(tmp_path / "out.mp4", [k / 25 for k in range(5)], fps)) == 5
@@ -131,6 +139,14 @@ def test_a_folder_that_vanishes_is_one_line(writer, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         file.close()
     assert os.listdir(tmp_path) == []
+
+
+def test_closing_twice_is_allowed(writer, tmp_path):
+    file = VideoFile(tmp_path / "out.mp4", 25.0)
+    file.write_annotated(FrameResult(Frame(0, picture(0), "x", 0.0)), picture(0))
+    file.close()
+    file.close()
+    assert count(tmp_path / "out.mp4") == 1
 
 
 def test_without_pyav_one_line_names_the_extra(no_av, tmp_path, caplog):
