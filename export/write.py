@@ -11,7 +11,6 @@ from typing import Any
 
 from feredge.calibration.ranges import Ranges
 from feredge.export.confidence import calibrate_confidence, int8_error
-from feredge.export.environment import environment
 from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
 from feredge.export.int8.gate import GateError
 from feredge.export.int8.ranges import bundled_ranges
@@ -42,6 +41,7 @@ from feredge.export.tensorrt.plan_files import (
 )
 from feredge.export.tensorrt.versions import TensorRT, chosen_kind, tensorrt_of
 from feredge.runtime.errors import CalibrationError, PackageError, require
+from feredge.runtime.machine import describe_machine
 
 SUFFIXES = (".onnx", ".int8.onnx", ".int8.qdq.onnx", ".fp16.onnx", ".int8.fp16.onnx", ".plan",
             ".plan.json", ".ranges.json", ".sensitivity.png", ".sensitivity.svg", ".report.json",
@@ -61,7 +61,7 @@ def write_export(options: ExportOptions) -> dict[str, Any]:
     except GateError as error:
         with StagingFolder(output) as folder:
             report = {"failed": str(error), "int8": error.report, "seconds": steps.seconds,
-                      "environment": environment()}
+                      "environment": describe_machine()}
             write_report(report, folder, name, options.report)
         raise
 
@@ -86,7 +86,7 @@ def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -
     if options.serving is not None:
         write_serving(options.serving, served_model(job), job.path(f".{options.serving}"))
     report |= {"seconds": steps.seconds, "files": described_files(folder),
-               "environment": environment()}
+               "environment": describe_machine()}
     write_report(report, folder, name, options.report)
     return report
 

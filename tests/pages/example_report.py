@@ -8,7 +8,7 @@ from feredge.calibration.quality.accuracy import LabeledQuality, accuracy, cost
 from feredge.calibration.quality.gate import GateResult, Trial
 from feredge.calibration.quality.limits import Limits, check_graph
 from feredge.calibration.quality.sensitivity import LayerSensitivity
-from feredge.export.environment import environment
+from feredge.runtime.machine import describe_machine
 
 GRAPHS = ("tensorrt", "cpu-7bit")
 FACES = 400
@@ -72,4 +72,4 @@ def with_all_parts(report):
     plan = {"file": "manet.plan", "kind": "tensorrt", "version": "10.9.0.34", "precision": "int8",
             "compute_capabilities": ["8.7"], "profile": [1, 8, 16], "bytes": 13_400_000,
             "build_seconds": 61.2, "int8_share": 0.991, "int8_share_from": "engine inspector"}
-    return {**report, "int8": int8, "fp16": fp16, "plan": plan, "environment": environment()}
+    return {**report, "int8": int8, "fp16": fp16, "plan": plan, "environment": describe_machine()}

@@ -1,6 +1,9 @@
 """What the CPU is called, as different machines tell it."""
 
+import json
 import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +36,34 @@ def test_the_cpu_has_a_name_without_cpuinfo(tmp_path, monkeypatch):
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert cpu.cpu_name() == "arm64"
+
+
+def test_gpus_are_those_of_the_driver_or_a_jetson(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "NVIDIA_DRIVER", tmp_path / "gpus")
+    monkeypatch.setattr(cpu, "DEVICE_MODEL", tmp_path / "model")
+    assert cpu.gpu_names() == []
+    cpu.DEVICE_MODEL.write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
+    assert cpu.gpu_names() == ["NVIDIA Jetson Orin Nano Developer Kit"]
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "gpus" / "0000:01:00.0" / "information").write_text(
+        "Model: \t\t NVIDIA RTX A2000\nIRQ:   60\n")
+    assert cpu.gpu_names() == ["NVIDIA RTX A2000"]
+
+
+def test_the_command_prints_what_a_bug_report_needs():
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "feredge", *arguments], capture_output=True,
+                              text=True, check=True).stdout
+
+    text, facts = run(), json.loads(run("--json"))
+    assert text.startswith(f"feredge {facts['feredge']}, Python {platform.python_version()}")
+    assert "\nCPU: " in text and "\nGPU: " in text and f"numpy {facts['packages']['numpy']}" in text
+    assert set(facts["packages"]) >= {"numpy", "onnxruntime"} and facts["cores"] >= 1
+    assert run("--version").split()[-1] == facts["feredge"]
+
+
+def test_missing_packages_are_listed_by_extra(monkeypatch):
+    monkeypatch.setattr(cpu, "requires", lambda name: [
+        "numpy>=1.23", 'numpy; extra == "one"', 'no-such-package>=2; extra == "two"',
+        "feredge[one]; extra == 'two'"])
+    assert cpu.missing_packages() == {"one": [], "two": ["no-such-package"]}
