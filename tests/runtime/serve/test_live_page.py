@@ -190,6 +190,29 @@ def test_of_several_sources_each_has_its_picture_and_its_faces(serve):
     assert len(faces) == 1, "who was seen a minute ago may have left"
 
 
+def test_a_frame_comes_with_its_faces_and_a_viewer_waits_for_a_newer_one(serve, monkeypatch):
+    monkeypatch.setattr(handlers, "FRAME_S", 0.3)
+    page = serve()
+    page.write(answer(40))
+
+    def frame(after):
+        connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=10)
+        connection.request("GET", f"/frame?after={after}")
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    status, content = frame(0)
+    length = int.from_bytes(content[:4], "big")
+    found = json.loads(content[4 : 4 + length])
+    assert status == 200 and (found["width"], found["height"]) == (160, 120)
+    assert [face["label"] for face in found["faces"]] == ["happiness"]
+    picture = cv2.imdecode(np.frombuffer(content[4 + length :], np.uint8), 1)
+    assert abs(picture.mean() - 40) < 2, "the frame without boxes"
+    assert frame(found["number"]) == (204, b"")
+    threading.Timer(0.1, lambda: page.write(answer(80))).start()
+    assert frame(found["number"])[0] == 200
+
+
 def test_prometheus_reads_totals_stages_and_sources(serve):
     page = serve()
     page.write(answer(1))
