@@ -63,7 +63,7 @@ def plan_from_onnx(onnx: Path, build: Build, quiet: bool = True) -> Plan:
         config = build_config(builder, network, build, monitor)
         content = bytes(loaders.engine_bytes_from_network(
             (builder, network), config=config, save_timing_cache=options.timing_cache))
-    return Plan(content, builder_flags(options, rt), checked_int8(network, content, options, rt))
+    return Plan(content, builder_flags(options, rt), check_int8(network, content, options, rt))
 
 
 def polygraphy_for(rt: TensorRT) -> Any:
@@ -107,7 +107,7 @@ def tensorrt_errors(onnx: Path) -> Iterator[None]:
         raise ExportError(f"TensorRT cannot build {onnx.name}: {reason}") from error
 
 
-def checked_int8(
+def check_int8(
     network: trt.INetworkDefinition, content: bytes, options: PlanOptions, rt: TensorRT
 ) -> Mapping[str, Any]:
     """Return the facts about a plan's INT8; empty where none was asked for.

@@ -42,10 +42,10 @@ class PlanDetector(Detector):
         self.size = replace(size, most_px=self.spec.size_px, frames_per_s=None)
         options = RunnerOptions(RAW_BGR, black=True, frames=frames)
         plan = Plan(path, content, self.spec.target)
-        self.runner = PlanRunner(plan, options, lambda session: self.checked(session, path))
+        self.runner = PlanRunner(plan, options, lambda session: self.check_session(session, path))
         self.packed: tuple[FrameLayout, Shape, Shape] | None = None
 
-    def checked(self, session: PlanSession, path: Path) -> dict[str, Shape]:
+    def check_session(self, session: PlanSession, path: Path) -> dict[str, Shape]:
         """Return the largest shape of each output, once the session is known to be YuNet's.
 
         Raises:

@@ -14,7 +14,7 @@ from feredge.runtime.gpu.frame_layout import layout_of
 from feredge.runtime.plans.files import read_plan, tensorrt_for
 from feredge.runtime.plans.runner import Plan, PlanRunner, RunnerOptions
 from feredge.runtime.plans.session import PlanSession, Shape
-from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.preprocess.geometry import check_boxes, crop_matrices
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
@@ -35,10 +35,10 @@ class TensorRTEngine(Engine):
         tensorrt_for(path, self.spec.target)  # the package that is most often missing comes first
         options = RunnerOptions(self.spec.input, cuda_graphs=cuda_graphs)
         plan = Plan(path, content, self.spec.target)
-        self.runner = PlanRunner(plan, options, lambda session: self.checked(session, path))
+        self.runner = PlanRunner(plan, options, lambda session: self.check_session(session, path))
         self.frames = self.runner.frames
 
-    def checked(self, session: PlanSession, path: Path) -> dict[str, Shape]:
+    def check_session(self, session: PlanSession, path: Path) -> dict[str, Shape]:
         """Return the largest shape of the output, once the session fits the spec.
 
         Raises:
@@ -63,7 +63,7 @@ class TensorRTEngine(Engine):
             runner.table.clear()
             for frame, boxes_xyxy in parts:
                 layout = layout_of(frame)
-                boxes = checked_boxes(boxes_xyxy, layout.shape)
+                boxes = check_boxes(boxes_xyxy, layout.shape)
                 runner.table.add_frame(*crop_matrices(boxes, spec.crop, size[0]), size, layout)
             faces = runner.table.faces
             frames = runner.frames.take([frame for frame, _ in parts])

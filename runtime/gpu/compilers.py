@@ -40,7 +40,7 @@ def find_compiler(driver_major: int) -> Compiler:
         KernelError: there is none; says what to install.
     """
     too_new = []
-    for compiler in installed():
+    for compiler in available_compilers():
         if compiler.major <= driver_major:
             return compiler
         too_new.append(compiler.name)
@@ -57,7 +57,7 @@ def nvrtc_package(major: int) -> str:
     return f"nvidia-cuda-nvrtc-cu{major}" if major < 13 else f"nvidia-cuda-nvrtc=={major}.*"
 
 
-def installed() -> Iterator[Compiler]:
+def available_compilers() -> Iterator[Compiler]:
     """Look for compilers, NVRTC before nvcc: it is faster and needs no host compiler."""
     for major in MAJORS:
         if nvrtc := open_nvrtc(major):
@@ -111,13 +111,13 @@ def open_nvrtc(major: int) -> Nvrtc | None:
     folders = [folder / "lib64" for folder in cuda_folders()] + pypi_folders(major)
     for folder in (None, *folders):
         try:
-            return Nvrtc(loaded(f"libnvrtc.so.{major}", folder))
+            return Nvrtc(load_library(f"libnvrtc.so.{major}", folder))
         except (OSError, AttributeError):
             continue
     return None
 
 
-def loaded(name: str, folder: Path | None) -> ctypes.CDLL:
+def load_library(name: str, folder: Path | None) -> ctypes.CDLL:
     """Load a library, by its name alone where no folder is given.
 
     Raises:

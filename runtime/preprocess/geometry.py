@@ -11,7 +11,7 @@ from feredge.runtime.spec import CropSpec
 MAX_SAMPLES = 8  # a pixel of the crop is the mean of at most 8 x 8 bilinear samples
 
 
-def checked_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
+def check_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
     """Return the boxes as `(n, 4)` float64.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.preprocess.geometry import check_boxes, crop_matrices
 from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec, InputSpec
 
@@ -30,14 +30,14 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     Raises:
         BoxError: a box is not finite, has no area, or lies wholly outside the frame.
     """
-    boxes = checked_boxes(boxes_xyxy, frame_bgr.shape)
+    boxes = check_boxes(boxes_xyxy, frame_bgr.shape)
     matrices, samples = crop_matrices(boxes, crop, input.side)
     crops = np.empty((len(boxes), 3, input.side, input.side), np.float32)
     scale = 1 / (255 * np.array(input.std, np.float32))
     offset = np.array(input.mean, np.float32) / np.array(input.std, np.float32)
     order = (2, 1, 0) if input.channels == "rgb" else (0, 1, 2)
     for planes, matrix, k in zip(crops, matrices, samples):
-        pixels = warped(frame_bgr, matrix, int(k), input.side)
+        pixels = warp(frame_bgr, matrix, int(k), input.side)
         for plane, source, gain, bias in zip(planes, order, scale, offset):
             np.multiply(pixels[..., source], gain, out=plane)
             if bias:
@@ -45,7 +45,7 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     return crops
 
 
-def warped(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
+def warp(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
     """Return the `(side, side, 3)` pixels of one crop, in whole levels."""
     grid = side_px * samples
     # From the fine grid's pixel centres to the frame's pixel centres, as OpenCV counts them.

@@ -1,17 +1,17 @@
-"""The crop in numpy, sample by sample: slow, and what every other path is held to."""
+"""The crop in numpy, sample by sample: slow, and the reference of every other path."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from feredge.runtime.gpu.color import Color
-from feredge.runtime.preprocess.geometry import checked_boxes, crop_matrices
+from feredge.runtime.preprocess.geometry import check_boxes, crop_matrices
 from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec, InputSpec
 
 
 def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: CropSpec) -> Array:
-    """Cut one square crop per face box, in whole levels, and normalise it for the network.
+    """Cut one square crop per face box, in whole levels, and normalize it for the network.
 
     Args:
         frame_bgr: `(h, w, 3)` uint8.
@@ -25,20 +25,20 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
     Raises:
         BoxError: a box is not finite, has no area, or lies wholly outside the frame.
     """
-    boxes = checked_boxes(boxes_xyxy, frame_bgr.shape)
+    boxes = check_boxes(boxes_xyxy, frame_bgr.shape)
     matrices, samples = crop_matrices(boxes, crop, input.side)
     crops = [
-        warped(frame_bgr, matrix, int(k), input.side) for matrix, k in zip(matrices, samples)
+        warp(frame_bgr, matrix, int(k), input.side) for matrix, k in zip(matrices, samples)
     ]
     stacked = np.stack(crops) if crops else np.zeros((0, input.side, input.side, 3))
     if input.channels == "rgb":
         stacked = stacked[..., ::-1]
-    # Networks learn from 8-bit pictures: a crop is one, and saved as one it gives the same answer.
-    normalised = (np.rint(stacked) / 255 - np.array(input.mean)) / np.array(input.std)
-    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)
+    # Networks learn from 8-bit pictures: a crop is one, and saved as one it gives the same result.
+    normalized = (np.rint(stacked) / 255 - np.array(input.mean)) / np.array(input.std)
+    return np.ascontiguousarray(normalized.transpose(0, 3, 1, 2), np.float32)
 
 
-def warped(
+def warp(
     frame: Array, matrix: Array, samples: int, size: int | tuple[int, int], black: bool = False
 ) -> Array:
     """Return the means of `samples` x `samples` bilinear samples a pixel.
@@ -60,31 +60,32 @@ def warped(
     return means(values, samples)
 
 
-def warped_nv12(
-    luma: Array, chroma: Array, matrix: Array, samples: int, size: int | tuple[int, int],
+def warp_nv12(
+    planes: tuple[Array, Array], matrix: Array, samples: int, size: int | tuple[int, int],
     color: Color, black: bool = False,
 ) -> Array:
     """Return the pixels of an NV12 frame: Y and UV are sampled apart, then become colors.
 
     Args:
-        luma: `(h, w)` uint8.
-        chroma: `(ceil(h / 2), ceil(w / 2), 2)` uint8, U and V, each amid two by two of Y's pixels.
-        matrix: as in `warped`.
-        samples: as in `warped`.
-        size: as in `warped`.
-        color: what Y, U and V mean.
+        planes: Y, `(h, w)` uint8, and UV, `(ceil(h / 2), ceil(w / 2), 2)` uint8, each U and V in
+            the middle of two by two pixels of Y.
+        matrix: as in `warp`.
+        samples: as in `warp`.
+        size: as in `warp`.
+        color: the conversion of Y, U and V.
         black: a sample outside the frame is black, instead of the frame's border.
 
     Returns:
         `(height, width, 3)` float64, RGB, 0 to 255.
     """
     x, y = sample_positions(matrix, samples, size)
-    # Counted from black, so that what is outside is 0 in both.
-    planes = bilinear(luma - color.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
+    luma, chroma = planes
+    # Counted from black, so that samples outside are 0 in both.
+    values_of = bilinear(luma - color.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
     if black:
-        for values in planes:
+        for values in values_of:
             values[outside(luma, x, y)] = 0
-    gray, uv = (means(values, samples) for values in planes)
+    gray, uv = (means(values, samples) for values in values_of)
     u, v = uv[..., 0], uv[..., 1]
     green = color.u_to_green * u + color.v_to_green * v
     tints = np.stack([color.v_to_red * v, green, color.u_to_blue * u], axis=-1)
@@ -111,7 +112,7 @@ def means(values: Array, samples: int) -> Array:
 
 
 def outside(frame: Array, x: Array, y: Array) -> Array:
-    """Tell which positions, in pixel edges, lie outside a frame."""
+    """Return which positions, in pixel edges, lie outside a frame."""
     height, width = frame.shape[:2]
     return np.asarray((x < 0) | (y < 0) | (x >= width) | (y >= height))
 

@@ -81,9 +81,9 @@ class Case:
             chroma = self.chroma[:, : (layout.width + 1) // 2 * 2]
             uv = chroma.reshape(len(chroma), -1, 2)
             color = color_of(layout.color, layout.full_range)
-            return reference.warped_nv12(rows, uv, matrix, samples, self.size, color, black)
+            return reference.warp_nv12((rows, uv), matrix, samples, self.size, color, black)
         frame = rows.reshape(layout.height, layout.width, form.bytes_per_pixel)[..., :3]
-        warped = reference.warped(frame, matrix, samples, self.size, black)
+        warped = reference.warp(frame, matrix, samples, self.size, black)
         return np.broadcast_to(warped, (*self.size, 3))
 
     def tolerance(self, expected: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class FakeCompiler:
 def fake(monkeypatch, tmp_path):
     """A compiler of CUDA 12.6, the only one of a machine whose cache is empty."""
     compiler = FakeCompiler()
-    monkeypatch.setattr(compilers, "installed", lambda: [compiler])
+    monkeypatch.setattr(compilers, "available_compilers", lambda: [compiler])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return compiler
 
@@ -79,7 +79,7 @@ def test_a_compiler_that_fails_leaves_nothing_in_the_cache(fake, tmp_path):
 
 def test_a_compiler_newer_than_the_driver_is_passed_over(monkeypatch):
     new, old = FakeCompiler("NVRTC 13.0", 13), FakeCompiler("nvcc 12.6", 12)
-    monkeypatch.setattr(compilers, "installed", lambda: [new, old])
+    monkeypatch.setattr(compilers, "available_compilers", lambda: [new, old])
     assert compilers.find_compiler(12) is old
     assert compilers.find_compiler(13) is new
 
@@ -94,7 +94,7 @@ def test_a_compiler_newer_than_the_driver_is_passed_over(monkeypatch):
     ids=["none", "none-13", "too-new"],
 )
 def test_without_a_compiler_it_is_said_what_to_install(monkeypatch, there, driver, said):
-    monkeypatch.setattr(compilers, "installed", lambda: there)
+    monkeypatch.setattr(compilers, "available_compilers", lambda: there)
     with pytest.raises(KernelError, match=said):
         compilers.find_compiler(driver)
 
