@@ -15,7 +15,7 @@ DETECTOR ?=
 # Two workers share the cores with the threads of onnxruntime and OpenCV.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo check test lint types fast pytest core resolve fuzz bench compare clean
+.PHONY: demo check test lint types types-all fast pytest core resolve fuzz bench compare clean
 
 demo: $(VENV)/demo demo/manet.int8.onnx
 	picture=$$($(BIN)/python -m feredge.export.portrait) && \
