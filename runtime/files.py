@@ -13,6 +13,7 @@ from feredge.runtime.errors import OutputError, UsageError
 from feredge.runtime.suffixes import TEXTS
 
 TEMPORARY_PREFIX = ".feredge-"
+SYSTEM_FOLDERS = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 @contextmanager
@@ -21,20 +22,34 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary name is unpredictable and the file is created exclusively, so that neither a
     second process nor a symbolic link can redirect the write. It keeps the suffix of `path`. The
-    content is on disk before the rename: a power cut leaves the old file or the new one.
+    content is on disk before the rename: a power cut leaves the old file or the new one. A device
+    or a pipe is written directly.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = create_beside(path)
+    is_device = is_special(path)
+    temporary = path if is_device else create_beside(path)
     try:
         yield temporary
-        flush_to_disk(temporary)
-        os.replace(temporary, path)
+        if not is_device:
+            flush_to_disk(temporary)
+            os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        remove(temporary)
+        if not is_device:
+            remove(temporary)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or a descriptor, which a file must not replace."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        mode = stat.S_IFREG
+    is_file = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not is_file or str(path.absolute().parent) in SYSTEM_FOLDERS
 
 
 def create_beside(path: Path) -> Path:

@@ -95,6 +95,23 @@ def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path):
     assert (tmp_path / "target").read_text() == "new" and not (tmp_path / "target").is_symlink()
 
 
+def test_a_device_and_a_pipe_are_written_and_never_replaced(tmp_path):
+    os.symlink("/dev/null", tmp_path / "null")
+    os.symlink("/dev/full", tmp_path / "full")
+    with atomic_write(tmp_path / "null") as file:
+        file.write_text("text")
+    with pytest.raises(OutputError, match="No space left"), atomic_write(tmp_path / "full") as file:
+        file.write_text("text")
+    assert sorted(os.listdir(tmp_path)) == ["full", "null"]
+    assert all(Path(tmp_path / name).is_char_device() for name in ("full", "null"))
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(tmp_path / "pipe") as file:
+        file.write_text("text")
+    assert os.read(reader, 10) == b"text" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = ("import sys; from pathlib import Path\n"
             "from feredge.runtime.errors import OutputError\n"
