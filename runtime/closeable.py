@@ -1,4 +1,4 @@
-"""What is opened, used in a `with` block, and frees everything when the block is left."""
+"""Objects that free their resources at the end of a `with` block."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Closeable(ABC):
-    """Base of engines and detectors."""
+    """Base of engines, detectors and sources."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything; closing twice is fine."""
+        """Free all resources; closing twice is allowed."""
 
     def __enter__(self) -> Self:
         """Return the object itself."""
@@ -25,5 +25,5 @@ class Closeable(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Free everything."""
+        """Free all resources."""
         self.close()

@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the code: each message says what to do next."""
+"""The errors of inputs, files and devices; each message is one line and names what to do next."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from types import ModuleType
 
 
 class FeredgeError(Exception):
-    """Base of every error that a command prints as one line, without a traceback."""
+    """Base of all errors that a command prints as one line, without a traceback."""
 
 
 class UsageError(FeredgeError):
-    """Arguments that do not go together."""
+    """Options that are out of their range or exclude each other."""
 
 
 class SpecError(FeredgeError):
-    """A ModelSpec is missing, incomplete or contradicts itself."""
+    """A ModelSpec is missing, incomplete or inconsistent."""
 
 
 class EngineError(FeredgeError):
@@ -35,15 +35,15 @@ class BoxError(FeredgeError, ValueError):
 
 
 class CheckpointError(FeredgeError):
-    """Weights that do not fit the network they are meant for."""
+    """A checkpoint cannot be read, or does not fit its network."""
 
 
 class CalibrationError(FeredgeError):
-    """Ranges that cannot be measured, or that belong to other weights."""
+    """Ranges cannot be measured or read, or belong to other weights."""
 
 
 class ExportError(FeredgeError):
-    """An exported graph that is not what it claims to be."""
+    """A graph cannot be exported, or fails its checks."""
 
 
 class KernelError(FeredgeError):
@@ -51,15 +51,15 @@ class KernelError(FeredgeError):
 
 
 class PackageError(FeredgeError):
-    """A package that this step needs is not installed."""
+    """A package that a step needs is not installed."""
 
 
 def require(package: str, extra: str | None = None) -> ModuleType:
-    """Import a package that only this step needs.
+    """Import a package that only some steps need.
 
     Args:
         package: the module to import.
-        extra: the extra of this distribution that brings it; None for a core requirement.
+        extra: the extra of this distribution that installs it; None for a core requirement.
 
     Raises:
         PackageError: it is not installed or does not load, with the command that installs it.
@@ -67,5 +67,5 @@ def require(package: str, extra: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        wanted = "feredge" if extra is None else f"'feredge[{extra}]'"
-        raise PackageError(f"{package}: {error}; install it with: pip install {wanted}") from error
+        needed = "feredge" if extra is None else f"'feredge[{extra}]'"
+        raise PackageError(f"{package}: {error}; install it with: pip install {needed}") from error

@@ -181,7 +181,7 @@ class Pipeline:
         """Detect and classify the faces of one batch of frames; several threads may call it."""
         detected = [result for result in results if result.is_detected]
         for result in detected:
-            with result.timed("detect"):
+            with result.time_stage("detect"):
                 result.detections = self.detector.detect(result.frame.frame_bgr)
             best = result.detections[: self.options.max_faces]
             result.faces = best.within(result.frame.frame_bgr.shape)
@@ -194,7 +194,7 @@ class Pipeline:
         states = [self.tracks_of(result.frame) for result in results]
         with ExitStack() as timing:
             for result in results:
-                timing.enter_context(result.timed("classify"))
+                timing.enter_context(result.time_stage("classify"))
             classified = self.engine.classify_frames(
                 [result.frame.frame_bgr for result in results],
                 [state.boxes_to_classify(result) for state, result in zip(states, results)],
@@ -213,7 +213,7 @@ class Pipeline:
         """
         if not self.options.blur and not self.annotated_outputs:
             return None
-        with result.timed("draw"):
+        with result.time_stage("draw"):
             if self.options.blur:
                 boxes_xyxy = self.tracks_of(result.frame).boxes_to_blur(result)
                 blurred_bgr = blur_faces(result.frame.frame_bgr, boxes_xyxy)
@@ -224,7 +224,7 @@ class Pipeline:
 
     def write(self, result: FrameResult, annotated_bgr: Array | None) -> None:
         """Pass one frame to the outputs and count it."""
-        with result.timed("write"):
+        with result.time_stage("write"):
             for output in self.outputs:
                 output.write(result)
             if annotated_bgr is not None:

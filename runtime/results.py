@@ -68,7 +68,7 @@ class FrameResult:
     ages_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def time_stage(self, stage: str) -> Iterator[None]:
         """Measure the duration of a stage and the age of the frame after it."""
         start_s = time.perf_counter()
         yield

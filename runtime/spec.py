@@ -65,11 +65,15 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What an artifact was made for.
+    """The target of an artifact.
 
-    `kind` is onnx, tensorrt or tensorrt-rtx; `cpu` and `weight_bits` belong to INT8 graphs for
-    CPUs, the rest to plans: the TensorRT `version`, the GPUs (as `8.7`), the smallest, usual and
-    largest batch, what the builder was told, the SHA-256 of the ONNX file, and the DLA core.
+    Attributes:
+        kind: onnx, tensorrt or tensorrt-rtx.
+        cpu, weight_bits: of an INT8 graph for CPUs.
+        version, compute_capabilities: TensorRT and the GPUs of a plan, for example 8.7.
+        profile: the smallest, usual and largest batch of a plan.
+        flags, dla_core: of the plan's builder.
+        onnx_sha256: the hash of the ONNX file of a plan.
     """
 
     kind: str = "onnx"

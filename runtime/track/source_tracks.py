@@ -53,7 +53,7 @@ class SourceTracks:
         if self.tracker is None:
             return
         time_s = result.frame.time_s
-        with result.timed("track"):
+        with result.time_stage("track"):
             if result.is_detected:
                 result.faces = self.tracker.update(result.faces, time_s)
             else:

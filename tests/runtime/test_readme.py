@@ -56,5 +56,5 @@ def test_the_table_has_every_option():
 def test_a_frame_becomes_a_label_within_eleven_files_and_1600_lines():
     walk = README[README.index("## How a frame becomes a label"):]
     files = re.findall(r"^\| `([\w/]+\.py)`", walk, flags=re.MULTILINE)
-    assert len(files) == 11
+    assert 8 <= len(files) <= 11
     assert sum(len((ROOM / file).read_text().splitlines()) for file in files) <= 1600
