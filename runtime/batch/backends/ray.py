@@ -50,6 +50,7 @@ class RayBackend:
         self.starting = {handle.ready.remote(): handle
                          for handle in (actor.remote(job) for _ in range(self.workers))}
         self.running: dict[Any, tuple[Any, Task]] = {}
+        LOG.info("%d workers start as the cluster has room for them", self.workers)
         self.ray.wait(list(self.starting), num_returns=1)  # the clock of the run starts then
 
     def has_idle(self) -> bool:

@@ -93,14 +93,25 @@ def test_a_missing_object_is_an_error_row(remote, bucket, options, tmp_path, rea
     assert "gone.jpg cannot be read" in errors[0] and "secret" not in errors[0]
 
 
-def test_a_video_on_s3_is_read_in_segments(bucket, options, write_clip, astronaut, read_rows):
+def test_a_video_on_s3_is_read_in_segments_and_joined_there(
+    bucket, options, write_clip, astronaut, monkeypatch
+):
     store, name, query = bucket
+    monkeypatch.setattr(lock, "SETTLE_S", 0.1)
     clip = write_clip([astronaut[k:, : 512 - k][:400, :400] for k in range(100)])
     with store.open_output_stream(f"{name}/clip.mp4") as stream:
         stream.write(clip.read_bytes())
-    summary = batch(options(sources=(f"s3://{name}/clip.mp4{query}",), segment_s=1))
+    summary = batch(options(sources=(f"s3://{name}/clip.mp4{query}",), segment_s=1,
+                            output=f"s3://{name}/rows{query}"))
     assert (summary.rows, summary.errors) == (100, 0)
-    assert [row["frame"] for row in read_rows(options().output)] == list(range(100))
+    files = store.get_file_info(fs.FileSelector(f"{name}/rows", recursive=True))
+    names = [info.path for info in files if info.type == fs.FileType.File]
+    assert sum("/_" not in path for path in names) == 1 and not any("_segments/" in path
+                                                                    for path in names)
+    import pyarrow.parquet as pq
+    file = next(path for path in names if "/_" not in path)
+    table = pq.read_table(file, filesystem=store)
+    assert table["frame"].to_pylist() == list(range(100))
 
 
 def test_a_lease_keeps_a_second_driver_away_until_it_expires(remote, monkeypatch):
