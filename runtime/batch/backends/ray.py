@@ -120,19 +120,18 @@ def start_ray(ray: Any, workers: int | None, address: str) -> None:
     """Start Ray on this machine, or join a cluster.
 
     Raises:
-        UsageError: the cluster cannot be reached.
+        UsageError: Ray does not start, or the cluster cannot be reached.
     """
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == LOCAL:
-        context = ray.init("local", num_cpus=workers or cores(),
-                           object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    else:
-        try:
-            context = ray.init(address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"no Ray cluster at {address}: {reason}; start one with: ray start "
-                             "--head") from error
+    here = {"num_cpus": workers or cores(), "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR,
+                           **(here if address == LOCAL else {}))
+    except Exception as error:  # Ray's own, of no common base
+        reason = str(error).strip().splitlines()[0]
+        if address == LOCAL:
+            raise UsageError(f"Ray does not start: {reason}; try again, or --ray none") from error
+        raise UsageError(f"no Ray cluster at {address}: {reason}; start one with: ray start "
+                         "--head") from error
     if context.dashboard_url:
         LOG.info("Ray's dashboard: http://%s", context.dashboard_url)
 
