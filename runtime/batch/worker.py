@@ -49,7 +49,7 @@ class TimedDetector(Detector):
 class Worker:
     """Runs tasks, one at a time, on one CPU core or a part of a GPU.
 
-    Nothing is opened before the first task, so that every error reaches the driver as an outcome.
+    What cannot be opened fails at the first task, so that the error reaches the driver.
     """
 
     def __init__(self, job: Job) -> None:
@@ -57,15 +57,23 @@ class Worker:
         self.tools: Tools | None = None
 
     def ready(self) -> bool:
-        """Answer that the process runs."""
+        """Open engine and detector, and return whether that succeeded."""
+        try:
+            self.open()
+        except (FeredgeError, OSError):
+            return False
         return True
+
+    def open(self) -> Tools:
+        """Open engine, detector and output, once."""
+        if self.tools is None:
+            self.tools = Tools(self.job)
+        return self.tools
 
     def run(self, task: Task) -> Outcome:
         """Run a task; what ends the whole run is returned as `Outcome.failure`."""
         try:
-            if self.tools is None:
-                self.tools = Tools(self.job)
-            return TaskRun(task, self.job, self.tools).run()
+            return TaskRun(task, self.job, self.open()).run()
         except FeredgeError as error:
             return Outcome(failure=str(error))
         except OSError as error:  # inputs' errors are rows: this is the output's

@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 from feredge.runtime.batch.tasks import Outcome, Task
+from feredge.runtime.errors import EngineError
+
+MOST_FAILED_STARTS = 20  # one after the other: not nodes that end, but an engine that crashes
+
+
+def check_starts(failed: int) -> None:
+    """Compare the number of workers that ended while they started with the limit.
+
+    Raises:
+        EngineError: too many.
+    """
+    if failed > MOST_FAILED_STARTS:
+        raise EngineError(f"{failed} workers ended one after the other while they opened the "
+                          "engine: not enough memory, or a damaged engine; see the workers' logs")
 
 
 class Backend(Protocol):

@@ -11,6 +11,7 @@ import math
 import time
 from typing import Any
 
+from feredge.runtime.batch.backends.base import check_starts
 from feredge.runtime.batch.options import LOCAL
 from feredge.runtime.batch.tasks import Job, Outcome, Task
 from feredge.runtime.batch.worker import Worker
@@ -47,6 +48,7 @@ class RayBackend:
         resources = worker_resources(job, self.workers, total.get("GPU", 0))
         actor = self.ray.remote(max_restarts=-1, max_task_retries=0, **resources)(Worker)
         self.idle: list[Any] = []
+        self.failed_starts = 0
         self.starting = {handle.ready.remote(): handle
                          for handle in (actor.remote(job) for _ in range(self.workers))}
         self.running: dict[Any, tuple[Any, Task]] = {}
@@ -84,11 +86,14 @@ class RayBackend:
         try:
             self.ray.get(reference)
             self.idle.append(handle)
+            self.failed_starts = 0
         except self.ray.exceptions.RayActorError as error:
             if "creation task" in str(error):
                 reason = str(error).strip().splitlines()[-1]
                 raise EngineError(f"workers cannot start: {reason}; is feredge installed on all "
                                   "machines of the cluster?") from error
+            self.failed_starts += 1
+            check_starts(self.failed_starts)
             time.sleep(RESTART_S)
             self.starting[handle.ready.remote()] = handle
 
