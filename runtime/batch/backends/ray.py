@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from feredge.runtime.errors import EngineError, UsageError, require
 from feredge.runtime.machine import cores
 
 OBJECT_STORE_BYTES = 128 << 20  # tasks and outcomes are small
+CONNECT_S = 10.0
 RESTART_S = 0.2  # between two attempts to reach an actor that restarts
 LOG = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ def start_ray(ray: Any, workers: int | None, address: str) -> None:
     Raises:
         UsageError: Ray does not start, or the cluster cannot be reached.
     """
+    check_address(address)
     here = {"num_cpus": workers or cores(), "object_store_memory": OBJECT_STORE_BYTES}
     try:
         context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR,
@@ -139,6 +142,22 @@ def start_ray(ray: Any, workers: int | None, address: str) -> None:
                          "--head") from error
     if context.dashboard_url:
         LOG.info("Ray's dashboard: http://%s", context.dashboard_url)
+
+
+def check_address(address: str) -> None:
+    """Connect to the address of a cluster: Ray itself tries for minutes.
+
+    Raises:
+        UsageError: nothing accepts a connection there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():  # `local`, `auto`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise UsageError(f"no Ray cluster at {address}: {error.strerror or error}; start one with: "
+                         "ray start --head") from error
 
 
 def worker_resources(job: Job, workers: int, gpus: float) -> dict[str, float]:
