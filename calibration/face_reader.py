@@ -18,7 +18,8 @@ from feredge.runtime.spec import CropSpec, InputSpec
 class PictureFaces:
     """The face boxes of a picture.
 
-    `picture_bgr` is `(h, w, 3)` uint8, `boxes_xyxy` `(n, 4)` in pixel edges, best first. `whole`
+    `picture_bgr` is `(h, w, 3)` uint8, `boxes_xyxy` `(n, 4)`, or with the roll `(n, 5)`, best
+    first. `whole`
     is the crop that takes a picture which already is a face crop; None for a scene.
     """
 
@@ -61,4 +62,4 @@ class FaceReader:
         if not len(faces):
             self.without_face.append(file)
             return None
-        return PictureFaces(picture, faces.boxes_xyxy[: self.max_faces], None)
+        return PictureFaces(picture, faces.oriented_boxes[: self.max_faces], None)

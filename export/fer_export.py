@@ -29,7 +29,7 @@ INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agre
 # Arguments that only the export of a checkpoint uses.
 MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
                    "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
-                   "crop_scale", "crop_shift_y", "report", "serving",
+                   "crop_scale", "crop_shift_y", "crop_align", "report", "serving",
                    "calibrate_confidence")
 
 

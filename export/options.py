@@ -9,6 +9,7 @@ from feredge.calibration.measure.methods import METHODS
 from feredge.export.tensorrt.options import PlanOptions
 from feredge.runtime.command import positive
 from feredge.runtime.detect.options import DetectorOptions
+from feredge.runtime.spec import ALIGNMENTS
 
 CALIBRATION_METHODS = ("auto", *METHODS)
 ONNX_ONLY = PlanOptions("onnx")
@@ -50,6 +51,7 @@ class ExportOptions:
     std: tuple[float, ...] | None = None
     crop_scale: float | None = None
     crop_shift_y: float | None = None
+    crop_align: str | None = None
     report: str | None = None
     serving: str | None = None
     plan: PlanOptions = ONNX_ONLY
@@ -144,6 +146,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
                        help="side of the crop, as a multiple of the face box's longer side")
     group.add_argument("--crop-shift-y", type=float, metavar="X",
                        help="downward shift of the crop, as a share of its side")
+    group.add_argument("--crop-align", choices=ALIGNMENTS,
+                       help="roll: turn the crop so that the eyes are level (default for the bundled "
+                            "networks; for others none)")
 
 
 def names(text: str) -> tuple[str, ...]:

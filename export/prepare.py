@@ -94,7 +94,9 @@ def crop_spec(loaded: LoadedNetwork, options: ExportOptions) -> CropSpec:
         (stated_numbers(metadata, key) or (default,))[0] if chosen is None else chosen
         for key, chosen, default in (("crop_scale", options.crop_scale, 1.0),
                                      ("crop_shift_y", options.crop_shift_y, 0.0)))
-    return CropSpec(scale, shift_y)
+    bundled = options.checkpoint is None and not options.random_weights
+    align = options.crop_align or metadata.get("crop_align", "roll" if bundled else "none")
+    return CropSpec(scale, shift_y, align=align)
 
 
 def stated_numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...] | None:

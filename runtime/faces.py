@@ -131,6 +131,13 @@ class Faces:
         return (self[row] for row in range(len(self)))
 
     @property
+    def oriented_boxes(self) -> Array:
+        """The boxes and the roll of the eyes, clockwise in radians, `(n, 5)` float64."""
+        eyes = self.landmarks[:, 1].astype(np.float64) - self.landmarks[:, 0]
+        roll = np.arctan2(eyes[:, 1], eyes[:, 0])
+        return np.column_stack([self.boxes_xyxy.astype(np.float64), roll])
+
+    @property
     def label(self) -> str | None:
         """The label of a single face; None before classification, and if it is unsure.
 

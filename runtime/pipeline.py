@@ -44,7 +44,7 @@ def classify(
         raise SourceError("frame_bgr is None, expected (h, w, 3) uint8: cv2.imread returns None "
                           "for a file that it cannot read, so check the path and the file")
     faces = detector.detect(frame_bgr)[:max_faces].within(frame_bgr.shape)
-    probabilities = engine.classify(frame_bgr, faces.boxes_xyxy)
+    probabilities = engine.classify(frame_bgr, faces.oriented_boxes)
     return faces.with_probabilities(probabilities, engine.spec.labels)
 
 

@@ -14,6 +14,7 @@ CONFIDENCE_FEATURES = ("log_odds", "margin", "score", "log_size_px", "log_sharpn
                        "abs_roll_deg", "abs_yaw")
 METADATA_KEY = "feredge"
 MAX_LABELS, MAX_BATCH = 1000, 65_536
+ALIGNMENTS = ("none", "roll")
 INPUT_NAME, OUTPUT_NAME = "faces", "probabilities"
 # The flags of a plan's builder; a strongly typed graph holds all other types itself.
 PLAN_FLAGS = ("strongly_typed", "fp16", "int8", "tf32", "calibrator", "dla", "gpu_fallback")
@@ -50,17 +51,20 @@ class CropSpec:
     """How a face box becomes a square.
 
     `scale` times its longer side, moved down by `shift_y` of that, averaged where it shrinks if
-    `antialias`.
+    `antialias`. `align` roll turns it so that the eyes are level.
     """
 
     scale: float = 1.0
     shift_y: float = 0.0
     antialias: bool = True
+    align: str = "none"
 
     def __post_init__(self) -> None:
         """Check every field."""
         check_range("crop.scale", self.scale, 0.05, 20)
         check_range("crop.shift_y", self.shift_y, -5, 5)
+        check(self.align in ALIGNMENTS,
+              f"crop.align is {self.align!r}, expected {' or '.join(ALIGNMENTS)}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from feredge.runtime.closeable import Closeable
 from feredge.runtime.errors import EngineError
 from feredge.runtime.gpu.frame_layout import layout_of
+from feredge.runtime.preprocess.geometry import with_roll
 from feredge.runtime.results import Array
 from feredge.runtime.spec import ModelSpec
 
@@ -40,7 +41,8 @@ class Engine(Closeable):
 
         Args:
             frame_bgr: `(h, w, 3)` uint8; also `(h, w, 4)` BGRx or `(h * 3 / 2, w)` NV12.
-            boxes_xyxy: `(n, 4)`, pixel edges; may reach outside the frame.
+            boxes_xyxy: `(n, 4)`, pixel edges; may reach outside the frame. `Faces.oriented_boxes`,
+                `(n, 5)`, for a network whose crops are upright (`spec.crop.align`).
 
         Returns:
             `(n, classes)` float32 probabilities.
@@ -58,7 +60,7 @@ class Engine(Closeable):
 
         Args:
             frames_bgr: as for `classify`; their sizes may differ.
-            boxes_xyxy: for each frame `(n, 4)`, pixel edges.
+            boxes_xyxy: for each frame `(n, 4)` or `(n, 5)`, pixel edges.
 
         Returns:
             For each frame `(n, classes)` float32 probabilities.
@@ -70,7 +72,7 @@ class Engine(Closeable):
             layout_of(frame_bgr)
         if not len(frames_bgr):
             return []
-        of_each = [np.reshape(boxes, (-1, 4)) for boxes in boxes_xyxy]
+        of_each = [with_roll(boxes) for boxes in boxes_xyxy]
         counts, boxes = [len(rows) for rows in of_each], np.concatenate(of_each)
         of_frame = np.repeat(np.arange(len(counts)), counts)
 

@@ -12,14 +12,14 @@ MAX_SAMPLES = 8  # a pixel of the crop is the mean of at most 8 x 8 bilinear sam
 
 
 def check_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
-    """Return the boxes as `(n, 4)` float64.
+    """Return the boxes as `(n, 5)` float64: `x0, y0, x1, y1` and the roll, see `with_roll`.
 
     Raises:
         BoxError: a box is not finite, has no area, or lies wholly outside the frame.
     """
-    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    boxes = with_roll(boxes_xyxy)
     height, width = frame_shape[:2]
-    x0, y0, x1, y1 = boxes.T
+    x0, y0, x1, y1 = boxes[:, :4].T
     # A comparison with NaN is false; the sum is not finite where a box is not.
     good = (x1 > x0) & (y1 > y0) & (x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height)
     if good.all() and np.isfinite(boxes.sum()):
@@ -32,8 +32,22 @@ def check_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
     ):
         if wrong.any():
             k = int(wrong.argmax())
-            raise BoxError(f"box {k}, {boxes[k].tolist()}, {what}; expected x0 < x1, y0 < y1 in px")
+            raise BoxError(f"box {k}, {boxes[k, :4].tolist()}, {what}; expected x0 < x1, y0 < y1 "
+                           "in px")
     return boxes
+
+
+def with_roll(boxes_xyxy: Array) -> Array:
+    """Return boxes as `(n, 5)` float64, the fifth column the roll of the face in radians.
+
+    Args:
+        boxes_xyxy: `(n, 4)`, of upright faces, or `(n, 5)`, as `Faces.oriented_boxes`.
+    """
+    boxes = np.asarray(boxes_xyxy, np.float64)
+    if boxes.ndim == 2 and boxes.shape[1] == 5:
+        return boxes
+    boxes = boxes.reshape(-1, 4)
+    return np.concatenate([boxes, np.zeros((len(boxes), 1))], axis=1)
 
 
 def crop_matrices(
@@ -42,23 +56,43 @@ def crop_matrices(
     """Return where each crop lies in the frame, and how finely it is sampled.
 
     Args:
-        boxes_xyxy: `(n, 4)`, pixel edges, checked.
-        crop: how a box becomes a square.
+        boxes_xyxy: `(n, 4)` or with the roll `(n, 5)`, pixel edges, checked.
+        crop: how a box becomes a square; its `align` decides whether the roll counts.
         side_px: side of the crop.
 
     Returns:
         `(n, 2, 3)` float64 matrices that take a position in the crop (pixel edges, 0 to side) to
         one in the frame, and `(n,)` int64, the samples per pixel and axis.
     """
-    x0, y0, x1, y1 = np.asarray(boxes_xyxy, np.float64).T
+    x0, y0, x1, y1, roll = with_roll(boxes_xyxy).T
     sides = np.maximum(x1 - x0, y1 - y0) * crop.scale
     step = sides / side_px
     matrices = np.zeros((len(sides), 2, 3))
     matrices[:, 0, 0] = matrices[:, 1, 1] = step
     matrices[:, 0, 2] = (x0 + x1 - sides) / 2
     matrices[:, 1, 2] = (y0 + y1 - sides) / 2 + crop.shift_y * sides
+    if crop.align == "roll" and roll.any():
+        centers = np.stack([x0 + x1, y0 + y1], axis=1) / 2
+        matrices = turn(matrices, centers, roll)
     samples = np.clip(np.ceil(step - 1e-6), 1, MAX_SAMPLES if crop.antialias else 1)
     return matrices, samples.astype(np.int64)
+
+
+def turn(matrices: Array, centers: Array, roll: Array) -> Array:
+    """Return matrices turned about points of the frame, `(n, 2, 3)` float64.
+
+    Args:
+        matrices: `(n, 2, 3)`.
+        centers: `(n, 2)`, px.
+        roll: `(n,)` radians, from x to y.
+    """
+    cos, sin = np.cos(roll), np.sin(roll)
+    rotations = np.stack([np.stack([cos, -sin], axis=1), np.stack([sin, cos], axis=1)], axis=1)
+    moved = matrices.copy()
+    moved[:, :, 2] -= centers
+    turned: Array = rotations @ moved
+    turned[:, :, 2] += centers
+    return turned
 
 
 def scaled_frame(shape: tuple[int, ...], inner_px: tuple[int, int]) -> tuple[Array, Array]:

@@ -34,11 +34,11 @@ class SourceTracks:
         return (self.read - 1) % self.detect_every == 0
 
     def boxes_to_classify(self, result: FrameResult) -> Array:
-        """Return the boxes of the faces to classify, `(m, 4)`; all faces without reuse."""
-        boxes_xyxy = result.faces.boxes_xyxy
-        if self.reuse is None:
-            return boxes_xyxy
-        return np.asarray(boxes_xyxy[self.reuse.select(result.frame.frame_bgr, boxes_xyxy)])
+        """Return the oriented boxes of the faces to classify, `(m, 5)`; all faces without reuse."""
+        faces = result.faces
+        if self.reuse is not None:
+            faces = faces[self.reuse.select(result.frame.frame_bgr, faces.boxes_xyxy)]
+        return faces.oriented_boxes
 
     def all_probabilities(self, probabilities: Array) -> Array:
         """Return the probabilities of all faces of the frame, new and reused, `(n, classes)`.
