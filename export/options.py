@@ -147,8 +147,8 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--crop-shift-y", type=float, metavar="X",
                        help="downward shift of the crop, as a share of its side")
     group.add_argument("--crop-align", choices=ALIGNMENTS,
-                       help="roll: turn the crop so that the eyes are level (default for the bundled "
-                            "networks; for others none)")
+                       help="roll: turn the crop so that the eyes are level (default: roll for "
+                            "the bundled networks, none for others)")
 
 
 def names(text: str) -> tuple[str, ...]:
