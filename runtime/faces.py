@@ -212,3 +212,16 @@ class Faces:
                   if self.class_names else np.zeros(len(self), np.float32)},
         )
         return found
+
+
+def with_roll(boxes_xyxy: Array) -> Array:
+    """Return boxes as `(n, 5)` float64, the fifth column the roll of the face in radians.
+
+    Args:
+        boxes_xyxy: `(n, 4)`, of upright faces, or `(n, 5)`, as `Faces.oriented_boxes`.
+    """
+    boxes = np.asarray(boxes_xyxy, np.float64)
+    if boxes.ndim == 2 and boxes.shape[1] == 5:
+        return boxes
+    boxes = boxes.reshape(-1, 4)
+    return np.concatenate([boxes, np.zeros((len(boxes), 1))], axis=1)

@@ -10,8 +10,8 @@ import numpy as np
 
 from feredge.runtime.closeable import Closeable
 from feredge.runtime.errors import EngineError
+from feredge.runtime.faces import with_roll
 from feredge.runtime.gpu.frame_layout import layout_of
-from feredge.runtime.preprocess.geometry import with_roll
 from feredge.runtime.results import Array
 from feredge.runtime.spec import ModelSpec
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from feredge.runtime.errors import BoxError
+from feredge.runtime.faces import with_roll
 from feredge.runtime.results import Array
 from feredge.runtime.spec import CropSpec
 
@@ -35,19 +36,6 @@ def check_boxes(boxes_xyxy: Array, frame_shape: tuple[int, ...]) -> Array:
             raise BoxError(f"box {k}, {boxes[k, :4].tolist()}, {what}; expected x0 < x1, y0 < y1 "
                            "in px")
     return boxes
-
-
-def with_roll(boxes_xyxy: Array) -> Array:
-    """Return boxes as `(n, 5)` float64, the fifth column the roll of the face in radians.
-
-    Args:
-        boxes_xyxy: `(n, 4)`, of upright faces, or `(n, 5)`, as `Faces.oriented_boxes`.
-    """
-    boxes = np.asarray(boxes_xyxy, np.float64)
-    if boxes.ndim == 2 and boxes.shape[1] == 5:
-        return boxes
-    boxes = boxes.reshape(-1, 4)
-    return np.concatenate([boxes, np.zeros((len(boxes), 1))], axis=1)
 
 
 def crop_matrices(
