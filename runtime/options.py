@@ -6,6 +6,7 @@ Messages name a parameter in backquotes; a command prints it as its flag.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class RunOptions:
         max_silence_s: end the run when no live source delivers for this time; None: never.
     """
 
-    sources: tuple[str | int, ...]
+    sources: Sequence[str | int]
     engine: EngineOptions = field(default_factory=EngineOptions)
     source: SourceOptions = field(default_factory=SourceOptions)
     detector: DetectorOptions = field(default_factory=DetectorOptions)
@@ -90,6 +91,8 @@ class RunOptions:
         Raises:
             UsageError: there is no source, or options exclude each other.
         """
+        if isinstance(self.sources, str):
+            raise UsageError(f"sources is {self.sources!r}, expected a tuple: ({self.sources!r},)")
         if not self.sources:
             raise UsageError("there is no source: pass `source` or `camera`")
         if self.outputs.blur and self.tracks.detect_every > 1:

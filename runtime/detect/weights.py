@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import urllib.request
 from pathlib import Path
 
 from feredge.runtime.detect.options import YUNET
@@ -57,6 +56,8 @@ def download(url: str, target: Path) -> None:
     Raises:
         EngineError: the address cannot be reached, the file cannot be stored, or its hash differs.
     """
+    import urllib.request  # slow to load, and rarely used
+
     print(f"downloading YuNet ({SIZE_BYTES // 1000} kB, MIT) from {url}", file=sys.stderr)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:

@@ -605,6 +605,8 @@ def test_errors_from_python_name_parameters_not_flags(exported, portrait):
         OutputOptions(jsonl="-", csv="-")
     with pytest.raises(UsageError, match="there is no source"):
         RunOptions(())
+    with pytest.raises(UsageError, match=r"expected a tuple: \('clip.mp4',\)"):
+        RunOptions("clip.mp4")
     with pytest.raises(UsageError, match="`reuse` needs tracks"):
         api_run(RunOptions((str(portrait),), EngineOptions(exported / "manet.int8.onnx"),
                            tracks=TrackOptions(reuse=3.0)))
