@@ -1,4 +1,6 @@
 import json
+import shutil
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -186,3 +188,17 @@ def test_constant_pictures_give_ranges_that_int8_can_run(fp32, measured_ranges):
         graph = tensorrt_graph(fp32, Ranges("", 3, "", {}, values, method=method), KEEP_FLOAT)
         answer = session_of(graph).run(None, {"faces": np.zeros((1, 3, 96, 96), np.float32)})[0]
         assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("name", [
+    "cases/18-apng-corrupts-memory/grey_dispose.png", "cases/hostile/pictures/jpeg-65500.jpg",
+    "cases/hostile/pictures/png-32768x32767-1bit.png"], ids=["apng", "huge jpeg", "huge png"])
+def test_a_hostile_picture_costs_at_most_itself(some_faces, shared_file, name):
+    before = FaceFolder(some_faces, InputSpec(32), CropSpec(), recommended=0)
+    expected = sum(map(len, before.batches()))
+    shutil.copy(shared_file(name), some_faces)
+    faces = FaceFolder(some_faces, InputSpec(32), CropSpec(), recommended=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = sum(map(len, faces.batches()))
+    assert found - expected in (0, 1) and found - expected == 1 - len(faces.reader.broken)
