@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 from feredge.benchmarks.experiments.command import Experiment, Results
-from feredge.benchmarks.experiments.processes import peak_mb, startup_s
+from feredge.benchmarks.experiments.processes import startup_s, usage_of
 from feredge.export.portrait import portrait_path
 
 # Not counted: every new virtual environment has them.
@@ -50,11 +50,13 @@ def measure(options: argparse.Namespace) -> Results:
         subprocess.run([python, "-m", "pip", "install", "--quiet", options.repository], check=True)
         picture: list[str | Path] = [folder / "bin" / "fer-run", "--source", str(portrait_path()),
                                      "--no-display", "--jsonl", folder / "faces.jsonl"]
+        usage = usage_of(picture)
         return {
             "megabytes": (folder_bytes(folder) - empty) / 1e6, "packages": package_names(python),
             "import_s": startup_s([python, "-c", "import feredge.runtime"]),
             "help_s": startup_s([folder / "bin" / "fer-run", "--help"]),
-            "picture_s": startup_s(picture), "picture_resident_mb": peak_mb(picture),
+            "picture_s": startup_s(picture), "picture_cpu_s": usage.cpu_s,
+            "picture_resident_mb": usage.peak_mb,
         }
 
 
@@ -62,7 +64,8 @@ def describe(results: Results) -> str:
     """Return the results as text."""
     return (f"{results['megabytes']:.0f} MB: {', '.join(results['packages'])}; import "
             f"{results['import_s']:.2f} s, --help {results['help_s']:.2f} s, a picture "
-            f"{results['picture_s']:.2f} s with {results['picture_resident_mb']:.0f} MB resident")
+            f"{results['picture_s']:.2f} s ({results['picture_cpu_s']:.2f} s of CPU) with "
+            f"{results['picture_resident_mb']:.0f} MB resident")
 
 
 EXPERIMENT = Experiment(__doc__, add_arguments, measure, describe)

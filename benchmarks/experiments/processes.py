@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 STARTS = 7
 SMALL_PARENT = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 """
 
 
@@ -51,26 +53,35 @@ def process_state(pid: int | str = "self") -> dict[str, float]:
             "files": len(list((folder / "fd").iterdir()))}
 
 
-def peak_mb(command: Sequence[str | Path]) -> float:
-    """Return the peak of resident memory of a process that must succeed, in megabytes."""
-    code, megabytes = run_with_peak(command)
-    if code:
-        raise SystemExit(f"{command[0]} failed with exit code {code}")
-    return megabytes
+@dataclass(frozen=True)
+class Usage:
+    """What a process used: its exit code, its peak of resident memory, and its CPU time."""
+
+    exit_code: int
+    peak_mb: float
+    cpu_s: float
 
 
-def run_with_peak(
+def usage_of(command: Sequence[str | Path]) -> Usage:
+    """Return the usage of a process that must succeed."""
+    usage = run_process(command)
+    if usage.exit_code:
+        raise SystemExit(f"{command[0]} failed with exit code {usage.exit_code}")
+    return usage
+
+
+def run_process(
     command: Sequence[str | Path], timeout_s: float | None = None,
     environment: Mapping[str, str] | None = None,
-) -> tuple[int, float]:
-    """Run a process; returns its exit code and its peak of resident memory in megabytes.
+) -> Usage:
+    """Run a process, without its output.
 
     Linux counts the memory of the process that forks as well, so that a small process starts it.
     """
     done = subprocess.run([sys.executable, "-S", "-c", SMALL_PARENT, *command], text=True,
                           stdout=subprocess.PIPE, timeout=timeout_s, env=environment, check=True)
-    code, kilobytes = map(int, done.stdout.split())
-    return code, kilobytes * 1.024e-3
+    code, kilobytes, cpu_s = done.stdout.split()
+    return Usage(int(code), int(kilobytes) * 1.024e-3, float(cpu_s))
 
 
 def startup_s(command: Sequence[str | Path]) -> float:

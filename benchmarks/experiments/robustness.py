@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from feredge.benchmarks.experiments.command import Experiment, Results
-from feredge.benchmarks.experiments.processes import run_with_peak
+from feredge.benchmarks.experiments.processes import run_process
 
 LONGEST_S, MOST_MB = 10.0, 2000.0
 FILE_TIMEOUT_S = 3600
@@ -54,10 +54,10 @@ def run_file(file: Path, examples: int, folder: Path) -> dict[str, Any]:
                "--basetemp", str(folder / file.stem), str(file)]
     environment = {**os.environ, "FEREDGE_FUZZ_EXAMPLES": str(examples),
                    "FEREDGE_FUZZ_RECORD": str(record)}
-    code, peak_mb = run_with_peak(command, FILE_TIMEOUT_S, environment)
+    usage = run_process(command, FILE_TIMEOUT_S, environment)
     tests = json.loads(record.read_text()) if record.is_file() else {}
-    return {"file": file.name, "examples_per_test": examples, "exit_code": code,
-            "peak_mb": peak_mb, "tests": tests}
+    return {"file": file.name, "examples_per_test": examples, "exit_code": usage.exit_code,
+            "peak_mb": usage.peak_mb, "tests": tests}
 
 
 def problems(run: Mapping[str, Any]) -> list[dict[str, str]]:

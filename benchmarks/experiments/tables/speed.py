@@ -42,7 +42,7 @@ DEVICES = (
     Device("RTX 4070", 504e9, 46, 2.475e9),
 )
 PLAN_TITLES = {"manet": "bundled, 96 px", "full": "full width, 224 px",
-               "YuNet": "face detector", "detector": "face detector"}
+               "YuNet": "YuNet", "detector": "bundled detector"}
 
 
 def latency(results: Results) -> str:

@@ -9,9 +9,9 @@ import pytest
 
 from feredge.benchmarks.experiments.processes import (
     free_port,
-    peak_mb,
     process_state,
     startup_s,
+    usage_of,
     wait_for_port,
 )
 
@@ -35,11 +35,16 @@ def test_a_free_port_can_be_listened_on_and_waited_for():
 
 
 def test_the_peak_of_memory_is_that_of_the_process():
-    small, large = (peak_mb([sys.executable, "-c", f"x = bytearray({size})"])
+    small, large = (usage_of([sys.executable, "-c", f"x = bytearray({size})"]).peak_mb
                     for size in (1, 100_000_000))
     assert 90 < large - small < 130
     with pytest.raises(SystemExit, match="failed with exit code 3"):
-        peak_mb([sys.executable, "-c", "raise SystemExit(3)"])
+        usage_of([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_the_cpu_time_is_that_of_the_process():
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    assert 0.4 < usage_of([sys.executable, "-c", busy]).cpu_s < 1
 
 
 def test_a_start_is_timed_whole():
