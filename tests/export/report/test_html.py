@@ -172,3 +172,11 @@ def test_the_command_writes_the_page_beside_the_json(own, tmp_path):
 
 def test_a_page_belongs_to_a_network_s_export(tmp_path, line):
     assert "--report belong to --model" in line("--onnx", tmp_path / "a.onnx", "--report", "html")
+
+
+def test_the_calibrated_confidence_stands_on_the_page():
+    facts = {"temperature": 0.719, "fitted_on": 1763, "measured_on": 1763, "faces": "<valid>",
+             "error_before": 0.0784, "error_after": 0.0167, "int8_error_after": 0.017}
+    page = html_report({"confidence": facts})
+    assert "Temperature <strong>0.719</strong>" in page and "&lt;valid&gt;" in page
+    assert "1.67%, 7.84% before; in INT8 1.70%" in " ".join(page.split())
