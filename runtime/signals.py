@@ -60,6 +60,8 @@ class RunSignals:
             signal.signal(number, handler)
         if self.before:
             signal.set_wakeup_fd(self.wakeup)
+        else:
+            self.reader.close()
         self.writer.close()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -81,7 +83,8 @@ class RunSignals:
 
     def watch(self) -> None:
         """Wait for a signal, and end the process if the run does not end in time."""
-        received = self.reader.recv(1)
+        with self.reader:
+            received = self.reader.recv(1)
         if received and not self.ended.wait(DEADLINE_S) and self.source is not None:
             closing = threading.Thread(target=self.on_timeout, daemon=True)
             closing.start()
