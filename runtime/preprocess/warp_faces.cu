@@ -20,7 +20,7 @@ using byte = unsigned char;
 constexpr int BLOCK_X = 32, BLOCK_Y = 4;
 constexpr int ROWS = 4;  // a thread's
 // At least so many blocks a multiprocessor: 64 registers a thread, in which four samples are in
-// flight. Left to itself, ptxas 13.0 takes fewer and spills on sm_100 and sm_110.
+// flight. Left to itself, ptxas 13.0 takes fewer and spills more.
 constexpr int BLOCKS = 8;
 
 // What changes from frame to frame, as face_table.py writes it. The first Face lies offset_bytes

@@ -17,6 +17,7 @@ from feredge.runtime.gpu.compilers import OPTIONS, Nvcc
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 IF_LISTED = (72,)
 MAX_REGISTERS = 64  # eight blocks of 128 threads have them on every one of these
+WITHOUT_SPILLS, MAX_SPILLED_BYTES = (80, 86, 87, 89), 32  # stores and loads of a thread
 # What nvcc 13.0 takes for float crops with a replicated border on an Orin.
 REGISTERS_87 = {"interleaved3": 64, "interleaved4": 64, "gray": 64, "nv12": 64}
 
@@ -46,11 +47,13 @@ def parsed(log):
     return found
 
 
-def test_every_variant_compiles_for_every_gpu_without_spills(report):
+def test_every_variant_compiles_for_every_gpu_with_few_spills(report):
+    """None on the GPUs of Jetson Orin and of desktops up to Ada; at most 32 bytes on others."""
     assert {number for _, number in report} >= set(ARCHITECTURES)
     assert len({name for name, _ in report}) == 16
     assert len(report) % 16 == 0
-    over = {key: value for key, value in report.items() if value[0] > MAX_REGISTERS or value[1]}
+    over = {key: value for key, value in report.items() if value[0] > MAX_REGISTERS
+            or value[1] > (0 if key[1] in WITHOUT_SPILLS else MAX_SPILLED_BYTES)}
     assert not over
 
 
