@@ -94,3 +94,14 @@ def test_what_cannot_be_judged_is_said_before_any_long_step(export, arguments, s
 def test_what_only_int8_can_use_is_refused_without_it(line):
     said = line("--model", "manet", "--min-agreement", "0.9", "--sensitivity")
     assert "--min-agreement, --sensitivity belong to --int8" in said
+
+
+def test_three_faces_fail_unless_the_export_is_forced(export, labelled, tmp_path):
+    (tmp_path / "three").mkdir()
+    for file in find_pictures(labelled)[:3]:
+        shutil.copy(file, tmp_path / "three")
+    arguments = ("--calibration-data", tmp_path / "three", "--calibration-method", "max")
+    code, err, files, _ = export(*arguments)
+    assert code == 2 and "3 calibration faces are too few to check INT8 on" in err and not files
+    code, _, files, report = export(*arguments, "--force")
+    assert code == 0 and "manet.int8.onnx" in files and "gate" not in report["int8"]
