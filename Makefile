@@ -100,8 +100,8 @@ bench: $(VENV)/dev
 		--json $(RESULTS)/plans.json
 	$(RUN).install . --json $(RESULTS)/install.json
 	$(BIN)/fer-eval --data $(DATA)/ferplus-valid --engine build/bench/manet.onnx \
-		--engine build/bench/manet.int8.onnx --json $(RESULTS)/accuracy.json
-	$(BIN)/fer-eval --csv $(DATA)/photos/labels.csv --detect --engine build/bench/manet.int8.onnx \
+		--engine runtime/weights/manet.int8.onnx --json $(RESULTS)/accuracy.json
+	$(BIN)/fer-eval --csv $(DATA)/photos/labels.csv --detect --engine runtime/weights/manet.int8.onnx \
 		$(if $(DETECTOR),--detector $(DETECTOR)) --json $(RESULTS)/photos.json
 	$(BIN)/fer-bench --engine build/bench/full.onnx --engine build/bench/full.int8.onnx \
 		--checkpoint build/bench/full.pth --baseline $(RIVALS),torch-compile \
