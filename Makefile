@@ -123,7 +123,7 @@ bench: $(VENV)/dev
 	$(RUN).networks $(DATA)/ferplus-calibration --json $(RESULTS)/networks.json
 	$(RUN).readme $(RESULTS) README.md */README.md */*/README.md
 
-# After bench: other quantisers and other packages, which bring gigabytes of their own.
+# After bench: other quantizers and other packages, which bring gigabytes of their own.
 compare: $(VENV)/dev
 	$(PYTHON) -m venv build/modelopt && build/modelopt/bin/pip install --quiet 'nvidia-modelopt[onnx]'
 	$(RUN).quantizers build/bench $(DATA)/ferplus-calibration $(DATA)/ferplus-valid \

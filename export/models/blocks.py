@@ -49,7 +49,7 @@ class ConvBn(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised convolution of `x`."""
+        """Return the normalized convolution of `x`."""
         out: Tensor = self.bn(self.conv(x))
         return out
 

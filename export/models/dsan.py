@@ -12,7 +12,7 @@ scaling. From DSAN's abstract: attention for local features, and the ensemble of
 
 Reconstructed: CBAM is the attention, on each tapped feature before its side branch; the ensemble is
 the mean of the heads' softmax; ResNet-18 is tapped after its stem and its four stages; maps are
-upsampled with half-pixel centres; all initial weights but the fusion's; the order of the classes.
+upsampled with half-pixel centers; all initial weights but the fusion's; the order of the classes.
 `attention="none"` is DSN with that ensemble.
 """
 
@@ -86,12 +86,12 @@ class SideBranch(nn.Module):
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
-    """Upsample `(n, 1, h, w)` linearly, with half-pixel centres as every backend has them."""
+    """Upsample `(n, 1, h, w)` linearly, with half-pixel centers as every backend has them."""
     return x if factor == 1 else F.interpolate(x, scale_factor=factor, mode="bilinear")
 
 
 class Dsan(nn.Module):
-    """DSAN with its ensemble: normalised faces in, probabilities out.
+    """DSAN with its ensemble: normalized faces in, probabilities out.
 
     Args:
         backbone: `vgg16` or `resnet18`.
@@ -160,7 +160,7 @@ class Dsan(nn.Module):
         """Return the `(n, classes)` scores of every head, shallow to deep, the fusion's last.
 
         Args:
-            faces: `(n, 3, side, side)` float32, normalised.
+            faces: `(n, 3, side, side)` float32, normalized.
         """
         maps = self.maps(faces)
         whole = torch.cat([upsample(x, s) for x, s in zip(maps, self.strides)], dim=1)
@@ -168,7 +168,7 @@ class Dsan(nn.Module):
         return [*scores, self.fused_head(self.fusion(whole).flatten(1))]
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Return `(n, classes)` probabilities of `(n, 3, side, side)` normalised faces."""
+        """Return `(n, classes)` probabilities of `(n, 3, side, side)` normalized faces."""
         return torch.stack(self.logits(faces)).softmax(dim=2).mean(dim=0)
 
 

@@ -68,7 +68,7 @@ class MultiScaleBlock(nn.Module):
 
 
 class MaNet(nn.Module):
-    """MA-Net with its fusion: normalised faces in, probabilities out."""
+    """MA-Net with its fusion: normalized faces in, probabilities out."""
 
     def __init__(self, classes: int = 7, width: float = 1.0) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class MaNet(nn.Module):
         """Return the local and the global branch's `(n, classes)` scores.
 
         Args:
-            faces: `(n, 3, side, side)` float32, normalised; side a multiple of 32.
+            faces: `(n, 3, side, side)` float32, normalized; side a multiple of 32.
         """
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(faces))), 3, 2, padding=1)
         x = self.layer2(self.layer1(x))
@@ -117,7 +117,7 @@ class MaNet(nn.Module):
         return (sum(features[1:], start=features[0]) / GROUPS).flatten(1)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Return `(n, classes)` probabilities of `(n, 3, side, side)` normalised faces."""
+        """Return `(n, classes)` probabilities of `(n, 3, side, side)` normalized faces."""
         local, scales = self.logits(faces)
         return torch.softmax(BETA * local + (1 - BETA) * scales, dim=1)
 

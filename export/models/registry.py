@@ -27,7 +27,7 @@ SIZES = Path(__file__).parent / "sizes.json"  # written by feredge.export.networ
 class Defaults:
     """What a checkpoint without metadata is taken to be, and what its input's side must divide by.
 
-    `labels`, `side` (px) and normalisation are the authors'; `mean` and `std` are in the order of
+    `labels`, `side` (px) and normalization are the authors'; `mean` and `std` are in the order of
     `channels`, on the [0, 1] scale.
     """
 
@@ -44,7 +44,7 @@ class Network:
     """A network that `fer-export --model NAME` knows.
 
     `factory` takes a checkpoint's tensors (empty: random weights), the number of classes and the
-    side in px, and returns a module that turns `(n, 3, side, side)` normalised faces into
+    side in px, and returns a module that turns `(n, 3, side, side)` normalized faces into
     `(n, classes)` probabilities. Where the tensors tell other sizes, they win; such a module may
     say its `side_px`, and a short `variant`. `keep_float` holds patterns of module paths that INT8
     must leave alone, `backbone` patterns of the tensors that another checkpoint may lend;

@@ -122,7 +122,7 @@ def embedded_spec(session: Any, path: Path) -> ModelSpec:
     """
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise SpecError(f"{path} carries no ModelSpec, so its labels, crop and normalisation are "
+        raise SpecError(f"{path} carries no ModelSpec, so its labels, crop and normalization are "
                         "unknown; export it with fer-export")
     try:
         return ModelSpec.from_json(text)

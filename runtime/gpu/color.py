@@ -8,7 +8,7 @@ LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # of red an
 
 
 class Color(NamedTuple):
-    """What a Y'CbCr pixel becomes, 8 bits, U and V centred on 128.
+    """What a Y'CbCr pixel becomes, 8 bits, U and V centered on 128.
 
     `red = luma * (Y - black) + v_to_red * (V - 128)`, and so on; the order is the kernel's.
     """

@@ -48,7 +48,7 @@ def crop_faces(frame_bgr: Array, boxes_xyxy: Array, input: InputSpec, crop: Crop
 def warp(frame_bgr: Array, matrix: Array, samples: int, side_px: int) -> Array:
     """Return the `(side, side, 3)` pixels of one crop, in whole levels."""
     grid = side_px * samples
-    # From the fine grid's pixel centres to the frame's pixel centres, as OpenCV counts them.
+    # From the fine grid's pixel centers to the frame's pixel centers, as OpenCV counts them.
     to_frame = matrix / [samples, samples, 1]
     to_frame[:, 2] += to_frame[:, :2].sum(axis=1) / 2 - 0.5
     if samples > 1:

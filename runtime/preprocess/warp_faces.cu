@@ -1,4 +1,4 @@
-// Cuts, resamples, reorders and normalises every face of a frame in one launch.
+// Cuts, resamples, reorders and normalizes every face of a frame in one launch.
 //
 // reference.py defines a crop: a pixel of it is the mean of K x K bilinear samples evenly spread over
 // it, at positions that one 2x3 matrix per face gives, rounded to a whole level. The same kernel with
@@ -32,7 +32,7 @@ struct Faces {
   int padding;
 };
 
-// (position in the crop - anchor) * matrix + offset = pixel centre in the frame - origin.
+// (position in the crop - anchor) * matrix + offset = pixel center in the frame - origin.
 // Both ends are counted from where the crop and the frame are nearest, which keeps the floats
 // small: counted from the frame's corner, they would blur a face at the far end of a 4K frame.
 struct alignas(16) Face {
@@ -72,15 +72,15 @@ struct Split {
 
 // The coordinate is clamped before it is split: clamping the index alone extrapolates. Neither an
 // infinity nor a NaN comes through, so that no matrix can read outside the frame.
-__device__ __forceinline__ Split split(float centre, int origin, int size) {
-  centre = fminf(fmaxf(centre, float(-origin)), float(size - 1 - origin));
-  const float whole = floorf(centre);
+__device__ __forceinline__ Split split(float center, int origin, int size) {
+  center = fminf(fmaxf(center, float(-origin)), float(size - 1 - origin));
+  const float whole = floorf(center);
   const int low = origin + int(whole);
-  return {low, min(low + 1, size - 1), centre - whole};
+  return {low, min(low + 1, size - 1), center - whole};
 }
 
-__device__ __forceinline__ bool inside(float centre, int origin, int size) {
-  return centre >= float(-origin) - 0.5f && centre < float(size - origin) - 0.5f;
+__device__ __forceinline__ bool inside(float center, int origin, int size) {
+  return center >= float(-origin) - 0.5f && center < float(size - origin) - 0.5f;
 }
 
 __device__ __forceinline__ float mix(float from, float to, float weight) {
@@ -144,7 +144,7 @@ struct Nv12 {
                                              const Split& y, const Face& face, float centre_x,
                                              float centre_y) {
     Gray::add(sum, frame, x, y, face, 0, 0);
-    // A UV pixel spans two by two of Y's: centre c of Y is at (c + 0.5) / 2 - 0.5.
+    // A UV pixel spans two by two of Y's: center c of Y is at (c + 0.5) / 2 - 0.5.
     const Split u = split(0.5f * centre_x - 0.25f, face.origin[0] / 2, (frame.width + 1) / 2);
     const Split v = split(0.5f * centre_y - 0.25f, face.origin[1] / 2, (frame.height + 1) / 2);
     const uchar2* top =

@@ -17,7 +17,7 @@ class TrackOptions:
         track: number the faces and follow them over time.
         smooth: smooth the probabilities of each track over time; needs `track`.
         detect_every: detect and classify every N-th frame only; needs `track` if above 1.
-        reuse: keep the prediction of a face while the mean difference of its grey thumbnail stays
+        reuse: keep the prediction of a face while the mean difference of its gray thumbnail stays
             below this value, above 0 and at most 255; None: classify every face.
     """
 
@@ -47,7 +47,7 @@ class TrackOptions:
                            help="detect and classify every N-th frame; tracks predict boxes and "
                                 f"labels in between ({cls.detect_every})")
         group.add_argument("--reuse", type=difference, metavar="T",
-                           help="keep the prediction of a face while its grey thumbnail differs by "
+                           help="keep the prediction of a face while its gray thumbnail differs by "
                                 "less than T of 255 on average (default: off)")
 
     @classmethod

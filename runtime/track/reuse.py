@@ -1,6 +1,6 @@
 """Reuse of predictions: a face that has barely changed is not classified again.
 
-A face is compared with the face of the previous frame whose box it overlaps most, in grey at
+A face is compared with the face of the previous frame whose box it overlaps most, in gray at
 16x16 px, by the mean absolute difference on the 0 to 255 scale. The reference is the thumbnail at
 the last classification, so that slow changes accumulate.
 """
@@ -85,7 +85,7 @@ class PredictionReuse:
 
 
 def thumbnail(frame_bgr: Array, box_xyxy: Array) -> Array:
-    """Return the part of a box that lies in the frame, grey, `(16, 16)` float32."""
+    """Return the part of a box that lies in the frame, gray, `(16, 16)` float32."""
     x0, y0, x1, y1 = np.clip(np.rint(box_xyxy), 0, None).astype(int)
     x0, y0 = min(x0, frame_bgr.shape[1] - 1), min(y0, frame_bgr.shape[0] - 1)
     area = frame_bgr[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]

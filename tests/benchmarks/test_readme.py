@@ -34,9 +34,9 @@ def test_the_example_evaluates_and_times(exported, faces_48px, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exported").symlink_to(exported)
     for folder in ("1_happiness", "4_anger"):
-        (tmp_path / "labelled" / folder).mkdir(parents=True)
+        (tmp_path / "labeled" / folder).mkdir(parents=True)
         for file in sorted((faces_48px / folder).iterdir())[:10]:
-            (tmp_path / "labelled" / folder / file.name).symlink_to(file)
+            (tmp_path / "labeled" / folder / file.name).symlink_to(file)
     (example,) = blocks("python")
     exec(compile(example, "README", "exec"), {})
     printed = capsys.readouterr().out

@@ -24,7 +24,7 @@ def answers(labels, seed, noise):
     return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), truth
 
 
-def labelled(labels):
+def labeled(labels):
     expected, truth = answers(labels, 0, 0)
     got = {name: answers(labels, seed, 0.3)[0] for seed, name in enumerate(GRAPHS)}
     return LabeledQuality(
@@ -67,7 +67,7 @@ def with_all_parts(report):
     labels = report["model"]["labels"]
     int8 = {**report["int8"], "sweep": sweep(), "gate": asdict(outcome(labels)),
             "sensitivity": [asdict(row) for row in layers()],
-            "validation": asdict(labelled(labels))}
+            "validation": asdict(labeled(labels))}
     fp16 = {"largest_activation": 812.5, "largest_difference": 4.1e-4, "on": "seeded noise"}
     plan = {"file": "manet.plan", "kind": "tensorrt", "version": "10.9.0.34", "precision": "int8",
             "compute_capabilities": ["8.7"], "profile": [1, 8, 16], "bytes": 13_400_000,

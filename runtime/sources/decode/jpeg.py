@@ -27,7 +27,7 @@ def parse_jpeg(content: bytes) -> Picture:
     """Read the header of a JPEG.
 
     Raises:
-        SourceError: it is damaged or truncated: OpenCV would fill the rest with grey.
+        SourceError: it is damaged or truncated: OpenCV would fill the rest with gray.
     """
     kept, frame, orientation = [content[:2]], b"", 1
     for marker, start, end in segments(content):

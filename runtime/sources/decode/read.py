@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
     """Read a picture, whatever its depth and channels.
 
-    16 bits are scaled to 8, grey is repeated, alpha is dropped, the orientation is applied; of an
+    16 bits are scaled to 8, gray is repeated, alpha is dropped, the orientation is applied; of an
     animation the first picture is read.
 
     Args:

@@ -85,8 +85,8 @@ def test_without_labels_there_is_no_accuracy():
     answers = np.tile([0.4, 0.6], (20, 1))
     assert method_quality(answers, {"cpu": answers}, np.full(20, -1)) == {
         "top1": {"cpu": 1.0}, "mean_kl": {"cpu": 0.0}, "accuracy": None}
-    labelled = np.array([0, 1, 1, -1] * 5)
-    assert method_quality(answers, {"cpu": answers}, labelled)["accuracy"] == {"cpu": 10 / 15}
+    labeled = np.array([0, 1, 1, -1] * 5)
+    assert method_quality(answers, {"cpu": answers}, labeled)["accuracy"] == {"cpu": 10 / 15}
 
 
 @pytest.mark.parametrize("faces", [1, 3])

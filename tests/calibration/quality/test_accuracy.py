@@ -1,4 +1,4 @@
-"""The labelled report: accuracy, classes, flips and confidence, before and after."""
+"""The labeled report: accuracy, classes, flips and confidence, before and after."""
 
 import json
 from dataclasses import asdict
@@ -67,7 +67,7 @@ def test_the_report_reads_the_faces_once_and_is_plain_json():
         "neutral": 50, "happiness": 0, "disgust": None}
     assert document["costs"]["int8"]["agreement"]["kl"] > 0
     lines = quality_text(found).splitlines()
-    assert "3 labelled faces" in lines[0] and "100.00%" in lines[1] and "66.67%" in lines[2]
+    assert "3 labeled faces" in lines[0] and "100.00%" in lines[1] and "66.67%" in lines[2]
     assert not any(line.startswith("disgust") for line in lines), "it has no face"
 
 

@@ -27,9 +27,9 @@ def seeded(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(faces_48px, tmp_path_factory):
+def labeled(faces_48px, tmp_path_factory):
     """Twenty-five faces in the folders of their classes."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     for file in find_pictures(faces_48px)[::150]:
         (folder / file.parent.name).mkdir(exist_ok=True)
         shutil.copy(file, folder / file.parent.name)
@@ -53,15 +53,15 @@ def export(seeded, tmp_path, capfd):
     return call
 
 
-def test_where_nothing_holds_the_report_alone_is_left(export, labelled, tmp_path):
-    assert export("--calibration-data", labelled, "--min-agreement", "0", "--max-class-drop", "100",
+def test_where_nothing_holds_the_report_alone_is_left(export, labeled, tmp_path):
+    assert export("--calibration-data", labeled, "--min-agreement", "0", "--max-class-drop", "100",
                   "--calibration-method", "max")[0] == 0
     ranges = json.loads((tmp_path / "out" / "manet.ranges.json").read_text())
     for methods in ranges["values"].values():
         methods["max"] = [edge / 1000 for edge in methods["max"]]
     (tmp_path / "clipping.json").write_text(json.dumps(ranges))
     shutil.rmtree(tmp_path / "out")
-    code, err, files, report = export("--calibration-data", labelled, "--min-agreement", "1",
+    code, err, files, report = export("--calibration-data", labeled, "--min-agreement", "1",
                                       "--ranges", tmp_path / "clipping.json", "--report", "html")
     assert code == 2 and "INT8 costs more than allowed" in err
     assert files == ["manet.report.html", "manet.report.json"]
@@ -69,13 +69,13 @@ def test_where_nothing_holds_the_report_alone_is_left(export, labelled, tmp_path
     assert not report["int8"]["gate"]["holds"] and len(report["int8"]["gate"]["trials"]) > 1
 
 
-def test_the_outcome_and_the_labelled_faces_stand_in_the_report(export, labelled):
-    code, _, files, report = export("--calibration-data", labelled, "--min-agreement", "0",
-                                    "--max-class-drop", "100", "--validation-data", labelled,
+def test_the_outcome_and_the_labelled_faces_stand_in_the_report(export, labeled):
+    code, _, files, report = export("--calibration-data", labeled, "--min-agreement", "0",
+                                    "--max-class-drop", "100", "--validation-data", labeled,
                                     "--calibration-method", "max")
     assert code == 0 and "manet.int8.onnx" in files
     assert report["int8"]["gate"]["holds"] and not report["int8"]["gate"]["kept_float"]
-    assert report["int8"]["validation"]["fp32"]["faces"] == len(find_pictures(labelled))
+    assert report["int8"]["validation"]["fp32"]["faces"] == len(find_pictures(labeled))
     assert set(report["int8"]["validation"]["graphs"]) == {"tensorrt", "cpu-7bit-rounded"}
 
 
@@ -96,9 +96,9 @@ def test_what_only_int8_can_use_is_refused_without_it(line):
     assert "--min-agreement, --sensitivity belong to --int8" in said
 
 
-def test_three_faces_fail_unless_the_export_is_forced(export, labelled, tmp_path):
+def test_three_faces_fail_unless_the_export_is_forced(export, labeled, tmp_path):
     (tmp_path / "three").mkdir()
-    for file in find_pictures(labelled)[:3]:
+    for file in find_pictures(labeled)[:3]:
         shutil.copy(file, tmp_path / "three")
     arguments = ("--calibration-data", tmp_path / "three", "--calibration-method", "max")
     code, err, files, _ = export(*arguments)

@@ -31,9 +31,9 @@ def seeded(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(faces_48px, tmp_path_factory):
+def labeled(faces_48px, tmp_path_factory):
     """Seventy faces in the folders of their classes, and a file that is no picture."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     for file in find_pictures(faces_48px)[::50]:
         (folder / file.parent.name).mkdir(exist_ok=True)
         shutil.copy(file, folder / file.parent.name)
@@ -63,11 +63,11 @@ def ranges_for(job):
 
 
 def test_the_command_reports_the_sweep_and_whose_choice_is_in_use(
-    seeded, labelled, tmp_path, capfd
+    seeded, labeled, tmp_path, capfd
 ):
     assert main(["--model", "manet", "--checkpoint", str(seeded), "--side", "32", "--labels",
                  LABELS, "--int8", "--target", "onnx", "--output", str(tmp_path / "out"),
-                 "--calibration-data", str(labelled)]) == 0
+                 "--calibration-data", str(labeled)]) == 0
     int8 = json.loads((tmp_path / "out" / "manet.report.json").read_text())["int8"]
     ranges = Ranges.from_json((tmp_path / "out" / "manet.ranges.json").read_text())
     assert int8["ranges"] == "measured" and int8["method"] == ranges.method
@@ -76,18 +76,18 @@ def test_the_command_reports_the_sweep_and_whose_choice_is_in_use(
     assert f"by {ranges.method}, on {ranges.faces} faces" in capfd.readouterr().out
 
 
-def test_ranges_are_measured_once_whichever_method_is_asked_for(ranges_for, labelled):
-    ranges, origin = ranges_for(calibration_data=labelled)
+def test_ranges_are_measured_once_whichever_method_is_asked_for(ranges_for, labeled):
+    ranges, origin = ranges_for(calibration_data=labeled)
     assert origin == "measured" and len(ranges.sweep) == len(METHODS)
-    assert ranges_for(calibration_data=labelled) == (ranges, "cached")
+    assert ranges_for(calibration_data=labeled) == (ranges, "cached")
     named = replace(ranges, method="entropy")
-    assert ranges_for(calibration_data=labelled, calibration_method="entropy") == (named, "cached")
+    assert ranges_for(calibration_data=labeled, calibration_method="entropy") == (named, "cached")
 
 
 def test_a_method_that_is_named_needs_no_sweep_and_its_file_can_be_given(
-    ranges_for, labelled, tmp_path
+    ranges_for, labeled, tmp_path
 ):
-    ranges, origin = ranges_for(calibration_data=labelled, calibration_method="mse")
+    ranges, origin = ranges_for(calibration_data=labeled, calibration_method="mse")
     assert (origin, ranges.method, ranges.sweep) == ("measured", "mse", [])
     (tmp_path / "kept.json").write_text(ranges.to_json())
     assert ranges_for(ranges=tmp_path / "kept.json") == (ranges, "given")
@@ -96,19 +96,19 @@ def test_a_method_that_is_named_needs_no_sweep_and_its_file_can_be_given(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_few_faces_give_extremes_and_a_warning(count, ranges_for, labelled, tmp_path):
+def test_a_few_faces_give_extremes_and_a_warning(count, ranges_for, labeled, tmp_path):
     (tmp_path / "few").mkdir()
-    for file in find_pictures(labelled)[:count]:
+    for file in find_pictures(labeled)[:count]:
         shutil.copy(file, tmp_path / "few")
     with pytest.warns(UserWarning, match="500 faces or more are recommended"):
         ranges, _ = ranges_for(calibration_data=tmp_path / "few")
     assert ranges.method == "max" and ranges.faces == count
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(ranges_for, labelled, tmp_path):
+def test_a_cache_that_cannot_be_written_stops_nothing(ranges_for, labeled, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.warns(UserWarning, match="could not be cached"):
-        ranges_for(calibration_data=labelled, calibration_method="max")
+        ranges_for(calibration_data=labeled, calibration_method="max")
 
 
 def test_ranges_that_do_not_belong_are_refused_with_the_reason(

@@ -18,8 +18,8 @@ PLANTED = {
     "writes-beyond-the-crop": ("if (row + i >= height) return;", "", "heap-buffer-overflow"),
     "makes-faces-beyond-the-count": ("if (int(blockIdx.z) >= __ldg(&faces->count)) return;", "",
                                      "heap-buffer-overflow"),
-    "splits-before-clamping": ("fminf(fmaxf(centre, float(-origin)), float(size - 1 - origin))",
-                               "centre", "outside the range of representable values"),
+    "splits-before-clamping": ("fminf(fmaxf(center, float(-origin)), float(size - 1 - origin))",
+                               "center", "outside the range of representable values"),
 }
 
 
