@@ -1,4 +1,4 @@
-"""What an export is told: one dataclass, which adds its arguments to a parser and reads them."""
+"""The options of an export: one dataclass that adds its own arguments and reads them."""
 
 from __future__ import annotations
 

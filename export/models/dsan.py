@@ -177,7 +177,7 @@ def dsan_from_state(backbone: str, state: Mapping[str, Tensor], classes: int, si
 
     Raises:
         CheckpointError: the checkpoint has another backbone.
-        KeyError: the tensors that tell the sizes are missing.
+        KeyError: the tensors that define the sizes are missing.
     """
     if not state:
         return Dsan(backbone, classes, side)
@@ -191,7 +191,7 @@ def dsan_from_state(backbone: str, state: Mapping[str, Tensor], classes: int, si
 
 @network("dsan", DEFAULTS, KEEP_FLOAT, backbone=BACKBONE)
 def dsan(state: Mapping[str, Tensor], classes: int = 7, side: int = 224) -> Dsan:
-    """Build a DSAN on VGG-16; a checkpoint's tensors tell its classes, side, attention, width."""
+    """Build a DSAN on VGG-16; a checkpoint's tensors define classes, side, attention and width."""
     return dsan_from_state("vgg16", state, classes, side)
 
 

@@ -133,7 +133,7 @@ def manet(state: Mapping[str, Tensor], classes: int = 7, side: int = 224) -> MaN
     """Build an MA-Net whose width and class count are those of a checkpoint's tensors.
 
     Raises:
-        KeyError: the tensors that tell the sizes are missing.
+        KeyError: the tensors that define the sizes are missing.
     """
     if not state:
         return MaNet(classes)

@@ -41,14 +41,18 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that `fer-export --model NAME` knows.
+    """A network of `fer-export --model NAME`.
 
-    `factory` takes a checkpoint's tensors (empty: random weights), the number of classes and the
-    side in px, and returns a module that turns `(n, 3, side, side)` normalized faces into
-    `(n, classes)` probabilities. Where the tensors tell other sizes, they win; such a module may
-    say its `side_px`, and a short `variant`. `keep_float` holds patterns of module paths that INT8
-    must leave alone, `backbone` patterns of the tensors that another checkpoint may lend;
-    `checkpoint` is the bundled weights' file name.
+    Attributes:
+        name: the name on the command line.
+        factory: builds a module from a checkpoint's tensors (empty: random weights), the number of
+            classes and the side in px; the module maps `(n, 3, side, side)` normalized faces to
+            `(n, classes)` probabilities. If the tensors have other sizes, the module has those, and
+            may name them in `side_px` and a short `variant`.
+        defaults: what holds for a checkpoint without metadata.
+        keep_float: patterns of module paths that stay in float in INT8.
+        backbone: patterns of the tensors that another checkpoint may provide.
+        checkpoint: file name of the bundled weights.
     """
 
     name: str

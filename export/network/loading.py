@@ -63,7 +63,7 @@ def load_backbone(
         CheckpointError: the backbone is missing or another one; names the first few tensors.
     """
     if not patterns:
-        raise CheckpointError("the network does not tell its backbone: name its tensors in "
+        raise CheckpointError("the network names no backbone: name its tensors in "
                               "@network(..., backbone=(...))")
     whole = module.state_dict()
     own, given = (backbone_of(tensors, patterns) for tensors in (whole, fit_names(whole, state)))

@@ -8,7 +8,7 @@ from typing import Any
 
 def report_text(report: dict[str, Any]) -> str:
     """Return the report as the table that stands on the terminal."""
-    lines = [f"{'file':<24}{'size':>10}{'INT8 share':>12}{'same label':>12}{'mean change':>13}"
+    lines = [f"{'file':<24}{'size':>10}{'INT8 share':>12}{'agreement':>12}{'mean change':>13}"
              f"{'largest':>9}"]
     int8 = report.get("int8", {})
     for file, facts in report["files"].items():
@@ -47,7 +47,7 @@ def sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return how the calibration methods did on the faces held out, a line each."""
     lines = []
     for row in rows:
-        graphs = "; ".join(f"{name} {row['top1'][name]:.2%} same label, KL {loss:.5f}"
+        graphs = "; ".join(f"{name} {row['top1'][name]:.2%} agreement, KL {loss:.5f}"
                            + (f", accuracy {row['accuracy'][name]:.2%}" if row["accuracy"] else "")
                            for name, loss in row["mean_kl"].items())
         lines.append(f"  {row['method']:<18}{graphs}")

@@ -12,7 +12,7 @@ from feredge.runtime.errors import OutputError
 
 WINDOW_S = 10
 DAY_S = 86_400
-APPLICATION_ID = 0x66657265  # "fere": tells the file from other SQLite files
+APPLICATION_ID = 0x66657265  # "fere", which identifies the file
 VERSION = 1
 TABLES = """
 CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
