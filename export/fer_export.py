@@ -174,7 +174,8 @@ def refuse(names: Sequence[str], options: argparse.Namespace, why: str) -> None:
     Raises:
         ExportError: names them with the reason.
     """
-    given = [name for name in names if getattr(options, name) not in (None, False)]
+    given = [name for name in names 
+             if (value := getattr(options, name)) is not None and value is not False]
     if given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ExportError(f"{named} {why}")

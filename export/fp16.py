@@ -169,8 +169,9 @@ def check_fp16_fits(
     """
     largest = {key: max(map(abs, pair)) for key, methods in ranges.items()
                for pair in methods.values()}
-    names = [str(value.name) for node in model.graph if node.op_type != "QuantizeLinear"
-             for value in node.outputs]
+    head = nodes_after(model.graph, HEAD)  # it stays FP32
+    names = [str(value.name) for node in model.graph
+             if node.op_type != "QuantizeLinear" and node not in head for value in node.outputs]
     session = session_of(model, extra_outputs=names, integer_kernels=False)
     for name, tensor in zip(names, session.run(names, {INPUT_NAME: crops})):
         largest[name] = float(np.abs(tensor).max())

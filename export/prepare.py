@@ -9,12 +9,12 @@ from feredge.calibration.face_folder import FaceFolder
 from feredge.calibration.quality.limits import Limits
 from feredge.export.job import ExportJob
 from feredge.export.models.registry import network_named
-from feredge.export.network.build import LoadedNetwork, load_network
+from feredge.export.network.build import LoadedNetwork, load_network, one_line
 from feredge.export.network.to_onnx import onnx_from_torch
 from feredge.export.options import ExportOptions
 from feredge.export.steps import Steps
 from feredge.runtime.detect import open_detector
-from feredge.runtime.errors import CalibrationError, CheckpointError
+from feredge.runtime.errors import CalibrationError, CheckpointError, ExportError
 from feredge.runtime.spec import CropSpec, InputSpec, ModelSpec, SourceSpec
 
 
@@ -32,7 +32,11 @@ def open_job(options: ExportOptions, folder: Path, name: str, steps: Steps) -> E
         spec = spec_of(network.name, loaded, options)
     faces = face_folder(options, spec) if options.calibration_data else None
     with steps.step("export to ONNX"):
-        model = onnx_from_torch(loaded.module, spec.input.side)
+        try:
+            model = onnx_from_torch(loaded.module, spec.input.side)
+        except Exception as error:  # torch's exporter raises many kinds for a user's own network
+            raise ExportError(f"{network.name} cannot be exported to ONNX: "
+                              f"{one_line(error.__cause__ or error)}") from error
     return ExportJob(options, network, loaded.module, model, spec, faces, limits, folder, name,
                      steps)
 

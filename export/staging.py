@@ -137,6 +137,18 @@ def remove_abandoned(output: Path) -> None:
         os.close(handle)
 
 
+def check_served(folder: Path, inputs: Iterable[str | None]) -> None:
+    """Check that no input lies in a server's folder, which an export replaces completely.
+
+    Raises:
+        UsageError: one does.
+    """
+    for path in map(Path, filter(None, inputs)):
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise UsageError(f"{folder} is replaced completely, and {path} lies in it: choose "
+                             "another --output folder or --name")
+
+
 def check_name(name: str) -> str:
     """Return the name of an export's files if it stays in the output folder.
 

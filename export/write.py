@@ -27,6 +27,7 @@ from feredge.export.staging import (
     StagingFolder,
     check_inputs,
     check_name,
+    check_served,
     check_space,
     described_files,
 )
@@ -55,6 +56,10 @@ def write_export(options: ExportOptions) -> dict[str, Any]:
     check_inputs(output, [f"{name}{suffix}" for suffix in SUFFIXES],
                  (options.checkpoint, options.backbone_from, options.ranges),
                  (options.calibration_data, options.validation_data))
+    if options.serving is not None:
+        check_served(output / f"{name}.{options.serving}",
+                     (options.checkpoint, options.backbone_from, options.ranges,
+                      options.calibration_data, options.validation_data))
     try:
         with StagingFolder(output) as folder:
             return write_files(options, folder, name, steps)

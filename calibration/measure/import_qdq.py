@@ -21,6 +21,7 @@ from feredge.calibration.graphs.placement import (
     source_of,
 )
 from feredge.calibration.ranges import LARGEST, check_bounds
+from feredge.runtime.engines.onnx_check import read_onnx
 from feredge.runtime.errors import CalibrationError
 from feredge.runtime.results import Array
 
@@ -71,6 +72,7 @@ def quantizations(path: Path) -> dict[str, Quantization]:
         CalibrationError: it is no ONNX file, has no Q/DQ, or a scale or zero point is invalid.
     """
     try:
+        read_onnx(path)  # bounds size, fields and nodes before each becomes an object
         graph = ir.load(path).graph
         nodes = [node for node in graph.all_nodes() if is_outermost(node)]
     except Exception as error:  # protobuf's DecodeError, OSError, ValueError: any of them

@@ -46,17 +46,19 @@ def split_held_out(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield crops, their classes, and which of them are held out, `(n,)` bool.
 
-    One of every `EVERY` faces, or fewer where there are many.
+    One of every `EVERY` faces, at most `MOST_HELD_OUT`: a scene holds many faces.
 
     Args:
         batches: crops and classes, from `FaceFolder.labeled_batches`.
         pictures: the approximate number of faces.
     """
     every = max(EVERY, -(-pictures // MOST_HELD_OUT))
-    read = 0
+    read = kept = 0
     for crops, classes in batches:
-        yield crops, classes, np.arange(read, read + len(crops)) % every == every - 1
-        read += len(crops)
+        held_out = np.arange(read, read + len(crops)) % every == every - 1
+        held_out &= np.cumsum(held_out) + kept <= MOST_HELD_OUT
+        yield crops, classes, held_out
+        read, kept = read + len(crops), kept + int(held_out.sum())
 
 
 def measure(

@@ -117,11 +117,14 @@ def bundled_ranges(network: Network, spec: ModelSpec) -> Ranges:
     """Return the ranges bundled with a checkpoint.
 
     Raises:
-        CalibrationError: there are none for these weights.
+        CalibrationError: there are none for these weights, this crop or this normalization.
     """
-    path = WEIGHTS / Path(network.checkpoint or "").with_suffix(".ranges.json").name
-    ranges = Ranges.from_json(path.read_text()) if path.is_file() else None
+    ranges = None
+    if network.checkpoint is not None:
+        path = (WEIGHTS / network.checkpoint).with_suffix(".ranges.json")
+        ranges = Ranges.from_json(path.read_text()) if path.is_file() else None
     if ranges is None or ranges.checkpoint_sha256 != spec.source.checkpoint_sha256:
         raise CalibrationError("INT8 needs the ranges of this checkpoint's activations: pass "
                                "--calibration-data FOLDER with 500 or more pictures of faces")
+    ranges.check_belongs(**identity(spec))
     return ranges

@@ -110,7 +110,8 @@ def read_legacy(content: bytes) -> Document:
                           "torch.save(model.state_dict(), 'weights.pth')")
     version, system = reader.load(stream), reader.load(stream)
     if version != PROTOCOL_VERSION or not isinstance(system, dict):
-        raise PickleError(f"its format is {version!s:.40}, expected {PROTOCOL_VERSION}")
+        found = version if isinstance(version, int) else type(version).__name__
+        raise PickleError(f"its format is {found!s:.40}, expected {PROTOCOL_VERSION}")
     if system.get("little_endian") is not True:
         raise PickleError("it was saved on a big-endian machine; save it again on another one")
     storages: dict[str, Storage] = {}
@@ -140,7 +141,7 @@ def storage_offsets(
         PickleError: a storage is not the main pickle's, or the file ends before it does.
     """
     offsets: dict[str, tuple[int, int]] = {}
-    for key in map(str, keys if isinstance(keys, list) else []):
+    for key in map(storage_key, keys if isinstance(keys, list) else []):
         if key not in storages:
             raise PickleError(f"its storage {shown(key)} belongs to no tensor")
         count = int.from_bytes(content[start : start + 8], "little", signed=True)
@@ -175,15 +176,27 @@ def storage_record(persistent: Any) -> Any:
         raise PickleError("its pickle refers to objects outside of it, which torch does not write")
     if persistent[0] == "module":  # a class and its source text
         return persistent[1]
-    _, kind, key, _, count, *view = persistent
+    _, kind, named, _, count, *view = persistent
+    key = storage_key(named)
     name = kind.name.rsplit(".", 1)[-1] if isinstance(kind, Global) else "?"
     if name not in BYTES_PER_ELEMENT:
         raise PickleError(f"its tensors are stored as {shown(name)}, which is not read here; "
                           "expected floating-point or integer tensors")
     offset = view[0][1] if view and view[0] is not None else 0
     if not isinstance(count, int) or not isinstance(offset, int) or min(count, offset) < 0:
-        raise PickleError(f"its storage {shown(str(key))} has no valid size")
-    return Storage(str(key), name, count, offset)
+        raise PickleError(f"its storage {shown(key)} has no valid size")
+    return Storage(key, name, count, offset)
+
+
+def storage_key(value: Any) -> str:
+    """Return the key of a storage as text; the text of a nested value may be endless.
+
+    Raises:
+        PickleError: it is neither text nor a number.
+    """
+    if isinstance(value, str | int):
+        return str(value)
+    raise PickleError("its pickle names a storage by something else than text")
 
 
 def shown(name: str) -> str:

@@ -155,7 +155,10 @@ def check_sizes(network: Network, state: Mapping[str, Tensor], classes: int, sid
         with torch.device("meta"):
             module = network.factory(state, classes, side)
         own = module.state_dict()
-    except Exception:  # reported by the real call
+    except Exception as error:  # reported by the real call, unless that would take the memory
+        if "overflow" in str(error):
+            raise CheckpointError("the checkpoint's tensors state a network larger than any "
+                                  "memory: it is damaged") from error
         return
     check_fit(own, fit_names(own, state),
               f"the checkpoint does not fit the network of {len(own)} tensors")
@@ -201,6 +204,6 @@ def check_probabilities(
                           "probabilities: softmax belongs into the network")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error's class and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

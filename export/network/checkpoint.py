@@ -92,7 +92,7 @@ def safetensors_checkpoint(content: bytes, digest: str, path: str | Path) -> Che
     tensors = load(content)
     if not tensors:
         raise CheckpointError(f"checkpoint {path} holds no state dict: it has no tensors")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     state = {plain: tensors[name] for name, plain in plain_names(tensors).items()}
     return Checkpoint(state, digest, metadata)
 

@@ -175,7 +175,8 @@ class PickleReader:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Global(f"{module}.{name}" if isinstance(module, str) else "?"))
+        is_text = isinstance(module, str) and isinstance(name, str)
+        self.stack.append(Global(f"{module}.{name}" if is_text else "?"))
 
     def _reduce(self, _: Any) -> None:
         arguments, callee = self.stack.pop(), self.stack.pop()

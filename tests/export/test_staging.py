@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from feredge.export.fer_export import main
-from feredge.export.staging import StagingFolder, check_inputs, check_name, check_space
+from feredge.export.staging import (
+    StagingFolder,
+    check_inputs,
+    check_name,
+    check_served,
+    check_space,
+)
 from feredge.runtime.errors import OutputError, UsageError
 
 SLOW_EXPORT = """
@@ -140,3 +146,11 @@ def test_what_fails_is_found_before_the_network_is_exported(tmp_path, capfd, mon
                      *map(str, arguments)]) == 2
         assert said in capfd.readouterr().err
     assert time.perf_counter() - start_s < 60
+
+
+def test_an_input_in_a_servers_folder_is_refused_as_the_folder_is_replaced(tmp_path):
+    (tmp_path / "manet.triton").mkdir()
+    (tmp_path / "manet.triton" / "mine.pth").write_bytes(b"weights")
+    with pytest.raises(UsageError, match="is replaced completely"):
+        check_served(tmp_path / "manet.triton", (None, str(tmp_path / "manet.triton/mine.pth")))
+    check_served(tmp_path / "manet.triton", (None, str(tmp_path / "mine.pth")))

@@ -258,3 +258,37 @@ def test_the_backbone_of_another_file_is_read_by_the_same_rules(tmp_path, capfd)
     assert main(["--model", "manet", "--backbone-from", str(tmp_path / "a.pth"),
                  "--output", str(tmp_path / "out")]) == 2
     assert "holds no state dict" in capfd.readouterr().err
+
+
+# A tuple of itself, 60 times over: its text would have 2**60 parts.
+ENDLESS_TEXT = b")" + b"2\x86" * 60
+
+
+@pytest.mark.parametrize("pickled", [
+    b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + ENDLESS_TEXT
+    + b"X\x03\x00\x00\x00cpuK\x01tQ.",
+    b"\x80\x04X\x01\x00\x00\x00m" + ENDLESS_TEXT + b"\x93.",
+], ids=["storage-key", "global-name"])
+def test_a_value_whose_text_is_endless_is_never_put_into_words(pickled, tmp_path):
+    (tmp_path / "endless.pth").write_bytes(archive(pickled))
+    refusal(tmp_path / "endless.pth")
+
+
+def test_a_legacy_version_whose_text_is_endless_is_refused(tmp_path):
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    (tmp_path / "endless.pth").write_bytes(magic + b"\x80\x02" + ENDLESS_TEXT + b"."
+                                           + pickle.dumps({"little_endian": True}, 2))
+    assert "its format is tuple" in refusal(tmp_path / "endless.pth")
+
+
+def test_metadata_that_is_null_is_no_metadata(tmp_path):
+    header = b'{"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata == {}
+
+
+def test_sizes_beyond_any_memory_are_refused_before_memory_is_taken():
+    state = {"trunk.0.0.weight": torch.empty((64_000_000, 0, 3, 3))}
+    network = network_named("dsan")
+    with pytest.raises(CheckpointError):
+        build_module(network, Checkpoint(state, "0" * 64), 7, 224)
