@@ -126,16 +126,19 @@ def list_parquet(place: Place, path: str) -> Iterator[Input]:
     """Yield the rows of an `image` column, or the names in a `path` column.
 
     Raises:
-        SourceError: it has neither.
+        SourceError: it is damaged, or has neither.
     """
     name = place.name_of(path)
     with place.fs.open_input_file(path) as stream:
-        file = require("pyarrow.parquet", "batch").ParquetFile(stream)
+        try:
+            file = require("pyarrow.parquet", "batch").ParquetFile(stream)
+        except require("pyarrow", "batch").ArrowException as error:
+            raise SourceError(f"{name} is damaged or no Parquet file: {error}") from error
         columns = file.schema_arrow.names
         if IMAGE in columns:
             yield from ((ROWS, f"{name}#{row}") for row in range(file.metadata.num_rows))
         elif PATH in columns:
-            yield from (named(path) for path in column_values(file, PATH) if path)
+            yield from (named(str(path)) for path in column_values(file, PATH) if path)
         else:
             raise SourceError(f"{name} has columns {', '.join(columns)}; expected {IMAGE} (bytes) "
                               f"or {PATH}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -50,7 +51,7 @@ class Plan:
     def add(self, inputs: Iterable[Input], chunk_units: int) -> int:
         """Add the inputs that are not in the plan yet, and return their number."""
         known = self.digests()
-        new = (entry for entry in inputs if is_new(entry[1], known))
+        new = (entry for entry in inputs if is_text(entry[1]) and is_new(entry[1], known))
         first, total = len(self.files()), 0
         for number in itertools.count(first):
             entries = list(itertools.islice(new, FILE_UNITS))
@@ -92,6 +93,16 @@ class Plan:
 def digest(unit: str) -> bytes:
     """Return a digest of a unit's name: 16 bytes, so that no two names are the same."""
     return blake2b(unit.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def is_text(unit: str) -> bool:
+    """Return whether a name can be stored; one that cannot is skipped with a warning."""
+    try:
+        unit.encode()
+    except UnicodeEncodeError:
+        warnings.warn(f"{unit!a} is skipped: its name is not UTF-8; rename it", stacklevel=2)
+        return False
+    return True
 
 
 def is_new(unit: str, known: set[bytes]) -> bool:

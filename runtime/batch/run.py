@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -19,6 +20,7 @@ from feredge.runtime.batch.tasks import SEGMENTS, Job
 from feredge.runtime.errors import require
 
 SUFFIX = ".parquet"
+CHUNK_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
 READERS = 16  # footers that are read concurrently
 
 
@@ -100,8 +102,8 @@ def run_missing(options: BatchOptions, job: Job, schedule: Schedule, progress: P
 
 
 def finished_chunks(output: OutputFolder) -> set[str]:
-    """Return the chunks whose file exists."""
-    return {name.removesuffix(SUFFIX) for name in output.names() if name.endswith(SUFFIX)}
+    """Return the chunks whose file exists; other Parquet files may stand beside them."""
+    return {name.removesuffix(SUFFIX) for name in output.names() if CHUNK_FILE.fullmatch(name)}
 
 
 def remove_temporary(output: OutputFolder) -> None:

@@ -23,6 +23,7 @@ SUFFIXES = frozenset((
 # in an open group of pictures they are damaged. So long before the segment, none of them matters.
 LEAD_S = 2.0
 DEFAULT_FPS = 25.0
+MOST_PARTS = 1000  # a container may state any duration
 
 
 class VideoFile:
@@ -56,7 +57,8 @@ class VideoFile:
 
     def parts(self, segment_s: float) -> int:
         """Return the number of segments; 1 where times are unknown or seeks impossible."""
-        return max(math.ceil((self.duration_s or 0) / segment_s - 0.5), 1)
+        parts = math.ceil(min((self.duration_s or 0) / segment_s, MOST_PARTS) - 0.5)
+        return max(parts, 1)
 
     def bounds(self, part: int, parts: int) -> tuple[float, float]:
         """Return start and end of one of equally long parts; the outer bounds are infinite."""

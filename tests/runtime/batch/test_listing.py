@@ -124,3 +124,15 @@ def test_public_names_have_no_password_and_no_query():
     place = open_place("s3://key:secret@bucket/a b?region=us-east-1")
     assert place.path == "bucket/a b"
     assert place.name_of("bucket/a b/1.jpg") == "s3://bucket/a b/1.jpg"
+
+
+def test_a_damaged_parquet_file_is_one_line(tree):
+    (tree / "damaged.parquet").write_bytes(b"PAR1 and nothing else PAR1")
+    with pytest.raises(SourceError, match="is damaged or no Parquet file"):
+        list(list_inputs([str(tree / "damaged.parquet")]))
+
+
+def test_paths_of_a_parquet_file_that_are_numbers_are_names(tree):
+    pq.write_table(pa.table({"path": [1, 2]}), tree / "numbers.parquet")
+    assert [unit.rpartition("/")[2] for _, unit in
+            list_inputs([str(tree / "numbers.parquet")])] == ["1", "2"]

@@ -7,6 +7,7 @@ pytest.importorskip("pyarrow", reason="the extra batch is not installed")
 
 from feredge.runtime.batch import plan as plan_module
 from feredge.runtime.batch.plan import Plan
+from feredge.runtime.batch.run import finished_chunks
 from feredge.runtime.batch.storage import OutputFolder
 
 
@@ -71,6 +72,7 @@ def test_videos_are_chunks_of_their_own(plan):
 MEMORY = """
 import resource, sys
 from feredge.runtime.batch.plan import Plan
+from feredge.runtime.batch.run import finished_chunks
 from feredge.runtime.batch.storage import OutputFolder
 
 plan = Plan(OutputFolder(sys.argv[1]))
@@ -88,3 +90,15 @@ def test_a_plan_of_a_million_paths_takes_less_than_a_gigabyte(tmp_path):
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 1000
     print(done.stdout)
+
+
+def test_a_name_that_is_not_utf8_is_skipped_with_a_warning(plan):
+    with pytest.warns(UserWarning, match="its name is not UTF-8; rename it"):
+        assert plan.add([("pictures", "/a/\udcff.jpg"), ("pictures", "/a/b.jpg")], 10) == 1
+    assert [unit for task in plan.tasks(set()) for unit in task.units] == ["/a/b.jpg"]
+
+
+def test_a_foreign_parquet_file_beside_the_chunks_is_no_chunk(tmp_path):
+    (tmp_path / "paths.parquet").write_bytes(b"PAR1")
+    (tmp_path / f"{'0a' * 16}.parquet").write_bytes(b"PAR1")
+    assert finished_chunks(OutputFolder(str(tmp_path))) == {"0a" * 16}
