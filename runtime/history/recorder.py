@@ -89,7 +89,8 @@ class HistoryRecorder:
         self._store = HistoryStore(options.path, options.days)
         self._run = self._store.add_run(int(self._started_s), model)
         self._label_ids = [self._store.identify("labels", label) for label in labels]
-        self._source_ids: dict[str, int] = {}
+        names = [part.name for part in source.parts]
+        self._source_ids = {name: self._store.identify("sources", name) for name in names}
         self._windows: dict[str, SourceWindow] = {}
         self._stages: dict[str, StageSum] = defaultdict(StageSum)
         self._last: dict[str, tuple[float, int]] = {}  # time and index of each source's last frame

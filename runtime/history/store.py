@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,20 @@ CREATE TABLE stages (
     mean_ms REAL NOT NULL, most_ms REAL NOT NULL,
     PRIMARY KEY (start, stage, run)) WITHOUT ROWID;
 """
+# A window may be written in parts: sources of different speed leave it at different times.
+MERGE = {
+    "windows": """ ON CONFLICT (start, source, run, track, label) DO UPDATE SET
+        confidence = (confidence * frames + excluded.confidence * excluded.frames)
+            / (frames + excluded.frames),
+        frames = frames + excluded.frames, seconds = seconds + excluded.seconds""",
+    "health": """ ON CONFLICT (start, source, run) DO UPDATE SET
+        frames = frames + excluded.frames, dropped = dropped + excluded.dropped,
+        age_ms = excluded.age_ms, temperature_c = excluded.temperature_c""",
+    "stages": """ ON CONFLICT (start, stage, run) DO UPDATE SET
+        mean_ms = (mean_ms * frames + excluded.mean_ms * excluded.frames)
+            / (frames + excluded.frames),
+        frames = frames + excluded.frames, most_ms = MAX(most_ms, excluded.most_ms)""",
+}
 DATED = {"windows": "start", "events": "time", "health": "start", "stages": "start"}
 
 Row = tuple[object, ...]
@@ -86,7 +101,7 @@ class HistoryStore:
     """
 
     def __init__(self, path: Path, days: int) -> None:
-        self.path, self.days, self.lost = path, days, 0
+        self.path, self.days, self.lost, self._reason = path, days, 0, ""
         self._database = open_database(path)
 
     def identify(self, table: str, name: str) -> int:
@@ -96,15 +111,26 @@ class HistoryStore:
             table: `sources` or `labels`.
             name: its name.
         """
-        self._database.execute(f"INSERT OR IGNORE INTO {table} (name) VALUES (?)", (name,))
-        query = f"SELECT id FROM {table} WHERE name = ?"
-        return int(self._database.execute(query, (name,)).fetchone()[0])
+        name = name.encode(errors="backslashreplace").decode()  # SQLite's text is UTF-8
+        with self._errors():
+            self._database.execute(f"INSERT OR IGNORE INTO {table} (name) VALUES (?)", (name,))
+            query = f"SELECT id FROM {table} WHERE name = ?"
+            return int(self._database.execute(query, (name,)).fetchone()[0])
 
     def add_run(self, started: int, model: str) -> int:
         """Add a run and return its number: tracks count from 1 in each run."""
-        cursor = self._database.execute("INSERT INTO runs (started, model) VALUES (?, ?)",
-                                        (started, model))
-        return int(cursor.lastrowid or 0)
+        with self._errors():
+            cursor = self._database.execute("INSERT INTO runs (started, model) VALUES (?, ?)",
+                                            (started, model))
+            return int(cursor.lastrowid or 0)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn an error of SQLite into one of the output."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutputError(f"history {self.path} cannot be written: {error}") from error
 
     def add(self, rows: Mapping[str, Sequence[Row]], now: int) -> None:
         """Write rows in one transaction.
@@ -119,11 +145,14 @@ class HistoryStore:
         self._attempt(lambda: self._delete_before(now - self.days * DAY_S))
         while not self._attempt(lambda: self._insert(rows)):
             oldest = self._oldest_day()
-            if oldest is None or oldest >= now // DAY_S:
+            is_full = "full" in self._reason  # not locked, read-only or damaged
+            if not is_full or oldest is None or oldest >= now // DAY_S:
                 self._give_up()
                 return
             logger.warning("history %s: the disk is full, its oldest day is deleted", self.path)
-            self._attempt(partial(self._delete_before, (oldest + 1) * DAY_S))
+            if not self._attempt(partial(self._delete_before, (oldest + 1) * DAY_S)):
+                self._give_up()
+                return
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Do work in one transaction; False if the database refuses it."""
@@ -131,7 +160,8 @@ class HistoryStore:
             self._database.execute("BEGIN IMMEDIATE")
             work()
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            self._reason = str(error)
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             return False
@@ -141,8 +171,8 @@ class HistoryStore:
         for table, values in rows.items():
             if values:
                 places = ", ".join("?" * len(values[0]))
-                self._database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})",
-                                           values)
+                self._database.executemany(
+                    f"INSERT INTO {table} VALUES ({places}){MERGE.get(table, '')}", values)
 
     def _delete_before(self, time: int) -> None:
         for table, column in DATED.items():
@@ -155,7 +185,8 @@ class HistoryStore:
 
     def _give_up(self) -> None:
         if not self.lost:
-            logger.warning("history %s cannot be written: the disk is full", self.path)
+            reason = "the disk is full" if "full" in self._reason else self._reason
+            logger.warning("history %s cannot be written: %s", self.path, reason)
         self.lost += 1
 
     def close(self) -> None:

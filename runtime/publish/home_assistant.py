@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,8 @@ def discovery_message(
     record = {"device": {"identifiers": [f"feredge_{device_id}"], "name": f"feredge {device_id}"},
               "origin": ORIGIN, "availability_topic": f"{base_topic}/status",
               "availability_template": "{{ value_json.state }}", "components": components}
-    return Message.from_record(f"homeassistant/device/feredge_{device_id}/config", record,
+    object_id = re.sub(r"[^A-Za-z0-9_-]", "_", device_id)  # Home Assistant takes no dot here
+    return Message.from_record(f"homeassistant/device/feredge_{object_id}/config", record,
                                retain=True)
 
 

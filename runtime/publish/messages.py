@@ -54,7 +54,7 @@ class SourceState:
     people: list[dict[str, Any]] = field(default_factory=list)
     frame_time_s: float = 0.0
     age_ms: float | None = None
-    track_labels: dict[int, str] = field(default_factory=dict)
+    track_labels: dict[int, str | None] = field(default_factory=dict)
 
     def update(self, result: FrameResult) -> Iterator[dict[str, Any]]:
         """Take a frame's result and yield its events: enter, exit, and a track's new label."""
@@ -68,9 +68,9 @@ class SourceState:
             if event.kind == "exit":
                 self.track_labels.pop(event.track_id, None)
         for track, person in shown.items():
-            before = self.track_labels.get(track)
+            before = self.track_labels.get(track, person["label"])
             self.track_labels[track] = person["label"]
-            if before not in (None, person["label"]):
+            if before != person["label"]:
                 yield {"event": "label", "track": track, "label": person["label"]}
 
     def _event_label(self, track: int, shown: dict[int, dict[str, Any]]) -> str | None:

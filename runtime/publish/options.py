@@ -92,12 +92,14 @@ class PublishOptions:
         Raises:
             UsageError: the address is malformed, or a file is missing.
         """
-        BrokerAddress.parse(self.url)
+        scheme = BrokerAddress.parse(self.url).scheme
         for file in (self.password_file, self.ca_file, self.certificate_file, self.key_file):
             if file is not None and not file.is_file():
                 raise UsageError(f"publish: {file} does not exist")
         if (self.certificate_file is None) != (self.key_file is None):
             raise UsageError("publish: a client certificate and its key go together")
+        if scheme != "mqtts" and (self.ca_file or self.certificate_file):
+            raise UsageError("publish: certificates need TLS, and mqtt:// has none: pass mqtts://")
 
     @property
     def device_id(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from feredge.runtime.errors import OutputError
@@ -34,6 +35,7 @@ class Spool:
     def __init__(self, path: Path | None, most_bytes: int) -> None:
         self.path, self.most_bytes, self.dropped = path, most_bytes, 0
         self._lock = threading.Lock()
+        self._confirmed: list[int] = []  # not removed yet: a full disk refuses that, too
         try:
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=0.5, isolation_level=None,
@@ -82,13 +84,15 @@ class Spool:
         return [(key, Message(topic, payload)) for key, topic, payload in rows]
 
     def confirm(self, keys: list[int]) -> None:
-        """Remove messages that the broker has confirmed."""
-        with self._lock:
-            for key in keys:
-                row = self._database.execute(
-                    "SELECT id, topic, payload FROM messages WHERE id = ?", (key,)).fetchone()
+        """Remove messages that the broker has confirmed; on a full disk, with a later call."""
+        with self._lock, suppress(sqlite3.Error):
+            self._confirmed += keys
+            while self._confirmed:
+                row = self._database.execute("SELECT id, topic, payload FROM messages WHERE id = ?",
+                                             (self._confirmed[0],)).fetchone()
                 if row is not None:  # dropped meanwhile
                     self._delete(*row)
+                del self._confirmed[0]
 
     def __len__(self) -> int:
         """Return the number of messages."""

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,10 +27,10 @@ def faces(tracks, label):
     count = len(tracks)
     probabilities = np.full((count, 3), 0.1, np.float32)
     probabilities[:, LABELS.index(label)] = 0.8
-    return Faces(np.array([[0, 0, 9, 9]] * count, np.float32).reshape(-1, 4),
-                 np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32),
-                 np.array(tracks, np.int64), probabilities,
-                 np.full(count, LABELS.index(label), np.int64))
+    found = Faces.from_detections(np.array([[0, 0, 9, 9]] * count).reshape(-1, 4),
+                                  np.zeros((count, 5, 2)), np.ones(count))
+    return replace(found.with_probabilities(probabilities, LABELS),
+                   track_ids=np.array(tracks, np.int64))
 
 
 def record(path, results, start=NOON, source=DOOR, days=10):
@@ -204,3 +205,40 @@ def test_an_empty_period_says_so(history, capsys):
     assert main(["--history", str(history), "--since", "1m"]) == 0
     assert "nothing was recorded" in capsys.readouterr().out
     assert Path(history).is_file()
+
+
+def test_sources_of_different_speed_lose_no_part_of_a_window(tmp_path):
+    names = ("slow", "fast")
+    both = SimpleNamespace(name="both", is_ordered=True,
+                           parts=[SimpleNamespace(name=name) for name in names])
+    recorder = HistoryRecorder(HistoryOptions(tmp_path / "h.db"), both, LABELS, "m", lambda: NOON)
+    for index in range(300):
+        for name, fps in zip(names, (5, 25)):
+            frame = Frame(index, np.zeros((2, 2, 3), np.uint8), name, index / fps)
+            recorder.write(FrameResult(frame, faces=faces([1], "anger"), times_s={"detect": 0.01}))
+    recorder.close()
+    report = read_report(tmp_path / "h.db", 0, 1)
+    assert sum(row["frames"] for row in report.health) == 600
+    assert report.stages["detect"]["frames"] == 600
+    assert {row["source"]: row["frames"] for row in report.health} == {"slow": 300, "fast": 300}
+
+
+def test_a_locked_file_is_not_taken_for_a_full_disk(tmp_path, caplog, monkeypatch):
+    record(tmp_path / "h.db", clip(20, [1], "anger"), NOON - 3 * DAY_S)
+    store = HistoryStore(tmp_path / "h.db", 10)
+    store._database.execute("PRAGMA busy_timeout = 1")
+    with sqlite3.connect(tmp_path / "h.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.add({"windows": [(NOON, 1, 1, 1, 1, 9, 1.0, 0.5)]}, NOON)
+        with pytest.raises(OutputError, match="cannot be written: database is locked"):
+            store.identify("sources", "new")
+        other.execute("ROLLBACK")
+    assert store.lost == 1 and "database is locked" in caplog.text
+    assert "oldest day" not in caplog.text
+    store.close()
+
+
+def test_a_name_that_is_not_utf8_is_recorded(tmp_path):
+    store = HistoryStore(tmp_path / "h.db", 10)
+    assert store.identify("sources", "caf\udce9.mp4") == 1
+    store.close()

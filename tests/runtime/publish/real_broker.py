@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,9 +104,9 @@ def subscriber(mosquitto):
 def face(track, label, count=1):
     probabilities = np.full((count, 3), 0.1, np.float32)
     probabilities[:, LABELS.index(label)] = 0.8
-    return Faces(np.array([[0, 0, 9, 9]] * count, np.float32), np.zeros((count, 5, 2), np.float32),
-                 np.ones(count, np.float32), np.full(count, track), probabilities,
-                 np.full(count, LABELS.index(label)))
+    found = Faces.from_detections(np.array([[0, 0, 9, 9]] * count).reshape(-1, 4),
+                                  np.zeros((count, 5, 2)), np.ones(count))
+    return replace(found.with_probabilities(probabilities, LABELS), track_ids=np.full(count, track))
 
 
 def result(index, faces=None, events=(), source="door"):

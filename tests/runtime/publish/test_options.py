@@ -55,3 +55,9 @@ def test_names_become_levels_of_topics_that_differ():
     assert topic_level("rtsp://10.0.0.1/door #1") == "rtsp-10.0.0.1-door-1"
     assert source_topics(["a b", "a/b", "c"]) == {"a b": "a-b-0", "a/b": "a-b-1", "c": "c"}
     assert topic_level("///") == "unnamed"
+
+
+def test_certificates_without_tls_are_refused_as_the_password_would_be_readable(tmp_path):
+    (tmp_path / "ca.pem").write_text("x")
+    with pytest.raises(UsageError, match="pass mqtts://"):
+        PublishOptions("mqtt://ann@b", ca_file=tmp_path / "ca.pem")

@@ -2,6 +2,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,11 +76,13 @@ def test_a_schema_refuses_what_is_not_published():
 
 def test_a_state_is_published_once_a_second_at_most(publisher, subscriber):
     one = publisher()
-    for index in range(250):
+    start_s, index = time.monotonic(), 0
+    while time.monotonic() - start_s < 3:
         one.write(result(index, face(-1, "anger", count=2)))
-        subprocess.run(["sleep", "0.01"], check=True)
+        index += 1
+        time.sleep(0.01)
     states = subscriber.of("/state")
-    assert 2 <= len(states) <= 5
+    assert 2 <= len(states) <= (time.monotonic() - start_s) + 1
     assert states[-1]["people"] == 2 and states[-1]["faces"][0]["track"] is None
 
 

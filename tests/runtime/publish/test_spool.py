@@ -73,3 +73,16 @@ def test_a_full_disk_drops_and_counts():
     assert spool.dropped >= 3
     assert sqlite3.sqlite_version
     spool.close()
+
+
+def test_what_a_full_disk_keeps_from_being_removed_is_removed_later(tmp_path):
+    spool = Spool(tmp_path / "s.db", 100_000)
+    for number in range(3):
+        spool.append(message(number))
+    keys = [key for key, _ in spool.pending(0, 3)]
+    database, spool._database = spool._database, sqlite3.connect(":memory:")  # refuses everything
+    spool.confirm(keys[:2])
+    spool._database = database
+    assert numbers(spool) == [0, 1, 2]
+    spool.confirm(keys[2:])
+    assert numbers(spool) == []
