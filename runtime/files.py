@@ -83,6 +83,8 @@ def check_folder(path: Path) -> None:
     """
     if path.is_dir():
         raise OutputError(f"{path} cannot be written: it is a folder")
+    if is_special(path):
+        return  # written directly: nothing is created in its folder
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

@@ -125,6 +125,7 @@ class Pipeline:
         Args:
             on_frame: called with the result of every frame after it was written.
         """
+        self.started_s = time.perf_counter()  # outputs may have been opened since the start
         for result in self.results():
             self.write(result, self.annotate(result))
             if on_frame is not None:

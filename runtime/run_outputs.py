@@ -46,12 +46,10 @@ def open_outputs(
         OutputError: one cannot be written.
     """
     wanted, plain, labels = options.outputs, outputs.plain, spec.labels
-    if wanted.jsonl:
-        plain.append(JsonLines(wanted.jsonl, labels))
-    if wanted.csv:
-        plain.append(Csv(wanted.csv, labels))
-    if wanted.summary:
-        plain.append(TrackSummary(wanted.summary, labels))
+    if wanted.output:
+        outputs.annotated.append(open_annotated(str(wanted.output), source))
+    if wanted.display:
+        outputs.annotated.append(Window(source))
     if wanted.text:
         plain.append(Text(labels))
     if wanted.progress:
@@ -61,7 +59,10 @@ def open_outputs(
     if options.history is not None:
         model = f"{spec.model} {spec.variant} {spec.precision}"
         plain.append(HistoryRecorder(options.history, source, labels, model))
-    if wanted.output:
-        outputs.annotated.append(open_annotated(str(wanted.output), source))
-    if wanted.display:
-        outputs.annotated.append(Window(source))
+    # Opened last, as they replace files of earlier runs; closed first, as a broker may be slow.
+    if wanted.jsonl:
+        plain.insert(0, JsonLines(wanted.jsonl, labels))
+    if wanted.csv:
+        plain.insert(0, Csv(wanted.csv, labels))
+    if wanted.summary:
+        plain.insert(0, TrackSummary(wanted.summary, labels))

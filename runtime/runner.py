@@ -123,7 +123,6 @@ def open_pipeline(
     detector = stack.enter_context(open_detector(
         options.detector, engine, threads, live_rate(source)))
     outputs = stack.enter_context(Outputs())
-    open_outputs(outputs, options, source, engine.spec)
     pipeline = Pipeline(
         source, detector, engine, outputs.plain, outputs.annotated,
         PipelineOptions(options.max_faces, concurrent, options.outputs.blur, options.tracks,
@@ -133,6 +132,8 @@ def open_pipeline(
         page = open_page(options.page.serve, options.page.token, pipeline,
                          has_pictures=not options.outputs.no_images)
         outputs.plain.append(page)
+    open_outputs(outputs, options, source, engine.spec)  # last: it truncates files
+    if options.page.serve is not None:
         observer.on_page(str(page.address))
     return pipeline
 
@@ -140,12 +141,13 @@ def open_pipeline(
 def concurrent_frames(options: RunOptions, source: Source) -> int:
     """Return the number of frames to analyze concurrently.
 
-    It is 1 for live sources and several sources, on a GPU, and with reuse, which needs the previous
-    frame.
+    It is 1 for live sources, recorded ones at their own pace and several sources, on a GPU, and
+    with reuse, which needs the previous frame.
     """
     on_gpu = any(str(path).endswith(".plan")
                  for path in (options.engine.path, options.detector.path))
-    is_sequential = source.is_live or len(source.parts) > 1 or on_gpu
+    is_paced = options.source.is_paced or options.source.is_loop
+    is_sequential = source.is_live or len(source.parts) > 1 or on_gpu or is_paced
     if is_sequential or options.tracks.reuse is not None:
         return 1
     return min(cores(), source.expected_frames or MAX_CONCURRENT_FRAMES, MAX_CONCURRENT_FRAMES)

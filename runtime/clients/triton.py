@@ -15,6 +15,7 @@ import numpy as np
 
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SpecError, UsageError, require
+from feredge.runtime.gpu.frame_layout import bgr_of
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
@@ -119,8 +120,8 @@ class TritonEngine(Engine):
         from feredge.runtime.preprocess.opencv import crop_faces
 
         return self._infer(np.concatenate(
-            [crop_faces(frame_bgr, boxes_xyxy, self.spec.input, self.spec.crop)
-             for frame_bgr, boxes_xyxy in parts]))
+            [crop_faces(bgr_of(frame), boxes_xyxy, self.spec.input, self.spec.crop)
+             for frame, boxes_xyxy in parts]))
 
     def _infer(self, crops: Array) -> Array:
         faces = self._grpc.InferInput(INPUT_NAME, list(crops.shape), "FP32")

@@ -56,6 +56,7 @@ class FrameStore:
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.users = gpu, 0
         self.slots: list[Slot] = []  # the least recently used first
+        self.chosen: list[Slot] = []  # of the running `take`, which must not be freed
 
     def retain(self) -> FrameStore:
         """Count one more user, and return the store itself."""
@@ -88,7 +89,10 @@ class FrameStore:
         Args:
             frames: uint8 each, in shapes that `layout_of` accepts.
         """
-        slots = [self.slot_of(pixels) or self.upload(pixels) for pixels in frames]
+        self.chosen = slots = []
+        for pixels in frames:
+            slots.append(self.slot_of(pixels) or self.upload(pixels))
+        self.chosen = []
         for slot in slots:
             slot.waiting = None
         return [GpuFrame(layout_of(pixels), int(slot.allocation))
@@ -118,8 +122,9 @@ class FrameStore:
             slot = min(fitting, key=lambda each: each.size_bytes)
             self.slots.remove(slot)
         else:
-            if free or len(self.slots) >= MAX_SLOTS:
-                self.remove(free[0] if free else self.slots[0])
+            oldest = free or [slot for slot in self.slots if slot not in self.chosen]
+            if oldest and (free or len(self.slots) >= MAX_SLOTS):
+                self.remove(oldest[0])
             slot = Slot(self.gpu, size_bytes)
         self.slots.append(slot)
         return slot

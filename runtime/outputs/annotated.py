@@ -35,7 +35,7 @@ def open_annotated(path: str, source: Source) -> AnnotatedOutput:
     if suffix not in VIDEO_CODECS:
         raise OutputError(f"`output` {path}: a video needs a name that ends in one of "
                           f"{', '.join(VIDEO_CODECS)}")
-    return open_video(target, source)
+    return open_video(target, source.parts[0])
 
 
 def picture_file(path: Path) -> PictureFile:

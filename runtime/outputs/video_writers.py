@@ -183,6 +183,7 @@ class AudioCopy:
         self.packets = source.demux(audio=0)
         self.start_s = max(source.start_time or 0, 0) / 1e6
         self.waiting: Any = None
+        self.last_dts: int | None = None
 
     @staticmethod
     def open(av: Any, path: Path | None, container: Any) -> AudioCopy | None:
@@ -213,7 +214,9 @@ class AudioCopy:
             if at_s > time_s:
                 self.waiting = packet
                 return
-            packet.stream = self.stream
+            if self.last_dts is not None and packet.dts <= self.last_dts:
+                continue  # files that were joined start again; containers refuse such a time
+            self.last_dts, packet.stream = packet.dts, self.stream
             self.container.mux(packet)
 
     def close(self) -> None:

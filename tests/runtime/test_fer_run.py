@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from feredge.runtime.output_options import OutputOptions
 from feredge.runtime.outputs import terminal
 from feredge.runtime.runner import concurrent_frames
 from feredge.runtime.sources import frames_of, open_source
+from feredge.runtime.sources.base import SourceOptions
 from feredge.runtime.track.options import TrackOptions
 
 
@@ -610,3 +612,26 @@ def test_errors_from_python_name_parameters_not_flags(exported, portrait):
     with pytest.raises(UsageError, match="`reuse` needs tracks"):
         api_run(RunOptions((str(portrait),), EngineOptions(exported / "manet.int8.onnx"),
                            tracks=TrackOptions(reuse=3.0)))
+
+
+def test_a_run_that_cannot_start_keeps_the_results_of_the_run_before(portrait, tmp_path):
+    for name in ("faces.jsonl", "faces.csv", "people.json"):
+        (tmp_path / name).write_text("precious\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code = main(["--source", str(portrait), "--jsonl", str(tmp_path / "faces.jsonl"), "--csv",
+                     str(tmp_path / "faces.csv"), "--summary", str(tmp_path / "people.json"),
+                     "--serve", address])
+    assert code == 2
+    for name in ("faces.jsonl", "faces.csv", "people.json"):
+        assert (tmp_path / name).read_text() == "precious\n"
+
+
+def test_a_recording_at_its_own_pace_is_processed_frame_by_frame(portrait, monkeypatch):
+    monkeypatch.setattr("feredge.runtime.runner.cores", lambda: 8)
+    source = SimpleNamespace(is_live=False, parts=(1,), expected_frames=100)
+    assert concurrent_frames(RunOptions(("clip.mp4",)), source) == 8
+    paced = RunOptions(("clip.mp4",), source=SourceOptions(is_paced=True))
+    assert concurrent_frames(paced, source) == 1
