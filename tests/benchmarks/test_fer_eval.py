@@ -130,7 +130,8 @@ def test_broken_pictures_and_empty_scenes_are_named_and_the_rest_is_scored(
     data = tmp_path / "data"
     (data / "neutral").mkdir(parents=True)
     shutil.copy(photos / "Nick_Nolte_0001.jpg", data / "neutral")
-    (data / "neutral" / "torn.png").write_bytes(b"\x89PNG torn")
+    whole = cv2.imencode(".png", np.full((64, 64, 3), 99, np.uint8))[1].tobytes()
+    (data / "neutral" / "torn.png").write_bytes(whole[:-20])
     cv2.imwrite(str(data / "neutral" / "wall.png"), np.full((200, 200, 3), 127, np.uint8))
     code, out, err = run("--data", data, "--detect", "--detector", detector_path, "--json", "-")
     found = json.loads(out)

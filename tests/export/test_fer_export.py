@@ -121,7 +121,8 @@ def test_scenes_are_searched_for_faces(seeded, photos, detector_path, tmp_path):
     for file in find_pictures(photos)[:6]:
         shutil.copy(file, scenes)
     assert main(["--model", "manet", "--checkpoint", str(seeded), "--side", "32", "--int8",
-                 "--calibration-data", str(scenes), "--detect", "--detector", str(detector_path),
+                 "--calibration-data", str(scenes), "--detect", "--force", "--detector",
+                 str(detector_path),
                  "--target", "onnx", "--output", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "manet.report.json").read_text())
     assert report["int8"]["faces"] == 6

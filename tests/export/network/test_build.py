@@ -104,7 +104,7 @@ def test_a_backbone_that_does_not_fit_is_named(trained, tmp_path, changes, said)
 
 
 def test_a_network_without_a_named_backbone_takes_none():
-    with pytest.raises(CheckpointError, match="does not tell its backbone"):
+    with pytest.raises(CheckpointError, match="names no backbone"):
         load_backbone(torch.nn.Linear(1, 1), {}, ())
 
 

@@ -48,6 +48,10 @@ class Mosquitto:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def wait_until_saved(self):
+        """Wait for the next autosave: a broker that is killed before it forgets subscriptions."""
+        time.sleep(2.5)
+
     def kill(self):
         if self.process is not None:
             self.process.kill()

@@ -93,6 +93,7 @@ def test_nothing_is_lost_or_reordered_when_the_broker_is_killed_and_comes_back(
     for index in range(600):
         if index == 100:
             wait_for(lambda: len(subscriber.of("/events")) == 100)
+            mosquitto.wait_until_saved()
             mosquitto.kill()
         if index == 500:
             mosquitto.start()
@@ -122,6 +123,7 @@ import time; time.sleep(60)
 
 @pytest.mark.slow
 def test_a_killed_process_loses_no_event_that_was_written(mosquitto, subscriber, tmp_path):
+    mosquitto.wait_until_saved()
     mosquitto.kill()
     spool = tmp_path / "spool.db"
     code = CHILD.format(folder=str(Path(__file__).parent), port=mosquitto.port, spool=str(spool))

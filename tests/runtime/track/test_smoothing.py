@@ -163,36 +163,44 @@ class Labels:
         self.shown += answer.faces.label_ids[answer.faces.track_ids > 0].tolist()
 
 
-def undecided_face(engine_path, folder):
-    """Return the 48x48 picture of which the network gives two classes the most equal share."""
+def undecided_faces(engine_path, folder):
+    """Return 48x48 pictures, those first whose two best classes have the most equal shares."""
     pictures = [cv2.imread(str(file)) for file in sorted(folder.rglob("*.png"))[::9]]
     with open_engine(engine_path) as engine:
         box = np.array([[0, 0, 48, 48]], np.float32)
         whole = CropSpec(scale=1.0, shift_y=0.0)
         crops = [crop_faces(picture, box, engine.spec.input, whole) for picture in pictures]
         first, second = np.sort(engine.infer(np.concatenate(crops)), axis=1)[:, :-3:-1].T
-    return pictures[int(np.argmax(second / first * (first + second > 0.8)))]
+    order = np.argsort(-second / first * (first + second > 0.8))
+    return [pictures[k] for k in order[:20]]
 
 
 def test_real_faces_that_jitter_flip_at_least_five_times_less(
     exported, detector_path, faces_48px, write_clip
 ):
     """A face between two classes in a compressed clip, through the whole pipeline."""
-    rng = np.random.default_rng(3)
-    face = undecided_face(exported / "manet.int8.onnx", faces_48px)
-    frames = []
+    with open_engine(exported / "manet.int8.onnx") as engine, \
+            open_detector(detector_path) as finder:
+
+        def flips(clip, smooth):
+            output = Labels()
+            options = PipelineOptions(tracks=TrackOptions(smooth=smooth))
+            Pipeline(open_source(clip), finder, engine, [output], options=options).run()
+            assert len(output.shown) > 130
+            return np.count_nonzero(np.diff(output.shown))
+
+        for face in undecided_faces(exported / "manet.int8.onnx", faces_48px):
+            clip = str(write_clip(jittering(face)))
+            if (raw := flips(clip, smooth=False)) >= 10:
+                break
+        assert raw >= 10 and flips(clip, smooth=True) * 5 <= raw
+
+
+def jittering(face):
+    """Return 150 frames in which a 48x48 picture turns, grows and moves at random."""
+    rng, frames = np.random.default_rng(3), []
     for _ in range(150):
         matrix = cv2.getRotationMatrix2D((24, 24), rng.normal(0, 3), 3.5 * rng.normal(1, 0.03))
         matrix[:, 2] += np.array([136, 96]) + rng.normal(0, 2, 2)
         frames.append(cv2.warpAffine(face, matrix, (320, 240), borderValue=(110,) * 3))
-    clip, flips = str(write_clip(frames)), []
-    for smooth in (False, True):
-        output, source = Labels(), open_source(clip)
-        with open_engine(exported / "manet.int8.onnx") as engine, \
-                open_detector(detector_path) as finder:
-            options = PipelineOptions(tracks=TrackOptions(smooth=smooth))
-            pipeline = Pipeline(source, finder, engine, [output], options=options)
-            pipeline.run()
-        assert len(output.shown) > 130
-        flips.append(np.count_nonzero(np.diff(output.shown)))
-    assert flips[0] >= 10 and flips[1] * 5 <= flips[0]
+    return frames
