@@ -32,6 +32,20 @@ def shared(name: str) -> Path:
     return path
 
 
+# Fixtures that export a network, emulate a GPU or run a cluster: minutes in all.
+SLOW_FIXTURES = {"exported", "seeded", "typed", "emulated_driver", "warp_module",
+                 "sanitized_runner", "mosquitto", "measured", "fp32", "workplace"}
+SLOW_FOLDERS = {"fuzz", "export", "batch", "emulation", "clients"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what waits for a slow fixture, or stands in a folder of slow tests."""
+    for item in items:
+        folders = set(item.path.relative_to(ROOT).parts)
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or SLOW_FOLDERS & folders:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared_file() -> Callable[[str], Path]:
     return shared

@@ -34,6 +34,7 @@ def bench(exported, capfd):
     return call
 
 
+@pytest.mark.slow
 def test_engines_and_baselines_stand_side_by_side(bench, exported, tmp_path):
     code, out, _ = bench("--engine", exported / "manet.int8.onnx", "--batch", "1,3", "--baseline",
                          "torch,onnxruntime-fp32,session", "--peak", "--json", tmp_path,

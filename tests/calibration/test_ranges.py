@@ -180,6 +180,7 @@ def test_batches_and_classes_go_in_step(faces_48px):
     assert (classes == faces.classes_of(labels)).all() and set(classes) == {-1, 0, 1}
 
 
+@pytest.mark.slow
 def test_constant_pictures_give_ranges_that_int8_can_run(fp32, measured_ranges):
     convs = quantized_convs(fp32.graph, KEEP_FLOAT)
     values, _ = measured_ranges(fp32, convs, [np.zeros((3, 3, 96, 96), np.float32)])

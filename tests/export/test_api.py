@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 import feredge.export as room
 from feredge.export import ExportOptions, PlanOptions, export
 from feredge.export.fer_export import arguments
@@ -28,6 +30,7 @@ def test_arguments_without_a_value_are_the_defaults_of_the_options():
     assert ExportOptions.from_arguments(parsed) == ExportOptions("manet")
 
 
+@pytest.mark.slow
 def test_an_export_is_one_call(tmp_path, capfd):
     report = export(ExportOptions("manet", output=str(tmp_path), name="mine", quiet=True,
                                   plan=PlanOptions("onnx")))

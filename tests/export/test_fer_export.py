@@ -79,6 +79,7 @@ def test_every_file_carries_its_own_spec(exported):
     assert cpu.quality["agreement"]["top1"] > 0.98
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_metadata_is_raf_db_at_224_px(seeded, tmp_path, capfd):
     assert main(["--model", "manet", "--checkpoint", str(seeded), "--output", str(tmp_path),
                  "--name", "mine", "--json", "--target", "onnx"]) == 0
@@ -91,6 +92,7 @@ def test_a_checkpoint_without_metadata_is_raf_db_at_224_px(seeded, tmp_path, cap
     assert report == json.loads((tmp_path / "mine.report.json").read_text())
 
 
+@pytest.mark.slow
 def test_what_the_checkpoint_does_not_say_is_taken_from_arguments(seeded, some_faces, tmp_path):
     arguments = ["--model", "manet", "--checkpoint", str(seeded), "--output", str(tmp_path),
                  "--int8", "--calibration-data", str(some_faces), "--cpu", "vnni",
@@ -115,6 +117,7 @@ def test_what_the_checkpoint_does_not_say_is_taken_from_arguments(seeded, some_f
     assert ranges["values"]["conv1:input"]["max"][0] < 0, "normalised inputs are signed"
 
 
+@pytest.mark.slow
 def test_scenes_are_searched_for_faces(seeded, photos, detector_path, tmp_path):
     scenes = tmp_path / "scenes"
     scenes.mkdir()
@@ -138,6 +141,7 @@ def failed(arguments, output, capfd):
     return error[0]
 
 
+@pytest.mark.slow
 def test_wrong_checkpoints_labels_and_data_leave_nothing_behind(seeded, tmp_path, capfd):
     output = tmp_path / "out"
     output.mkdir()
@@ -170,6 +174,7 @@ def test_an_output_that_cannot_be_made_is_said(tmp_path, capfd):
     assert "cannot be written" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_graph_that_strays_from_torch_is_not_written(seeded, tmp_path, capfd, monkeypatch):
     real = prepare.onnx_from_torch
 
@@ -186,6 +191,7 @@ def test_a_graph_that_strays_from_torch_is_not_written(seeded, tmp_path, capfd, 
     assert "differ from torch's by" in line and "more than 1e-04" in line
 
 
+@pytest.mark.slow
 def test_an_int8_graph_that_is_mostly_float_is_not_written(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(int8, "cpu_int8_convs", lambda model: {"conv1"})
     output = tmp_path / "out"
@@ -194,6 +200,7 @@ def test_an_int8_graph_that_is_mostly_float_is_not_written(tmp_path, capfd, monk
     assert "of the cpu-7bit graph's convolution work is INT8, expected 90%" in line
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_under_a_final_name(tmp_path):
     output = tmp_path / "out"
     process = subprocess.Popen(
@@ -217,6 +224,7 @@ def test_the_table_shows_sizes_shares_and_where_agreement_is_from(exported, capf
     assert "manet.int8.qdq.onnx" in text and "99." in text and "MB" in text
 
 
+@pytest.mark.slow
 def test_bundled_accuracy_holds_on_labelled_faces(exported, faces_48px, tmp_path):
     """FP32 as the card says, INT8 within half a point of it (on a CPU with or without VNNI)."""
     from feredge.benchmarks.fer_eval import main as fer_eval

@@ -87,6 +87,7 @@ def test_scales_too_small_for_half_stay_above_zero(qdq):
     assert (stored == np.float16(2.0**-24)).all()
 
 
+@pytest.mark.slow
 def test_both_answer_as_fp32_on_real_faces(fp32, qdq, exported, shared_file):
     with open_engine(exported / "manet.onnx") as engine:
         spec = engine.spec

@@ -331,6 +331,7 @@ def test_a_window_without_a_screen_is_one_line(exported, detector_path, portrait
     assert "--display needs a screen" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
                          ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_the_run_with_its_files_closed(

@@ -41,6 +41,7 @@ def results(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_examples_are_shared_and_counted(results):
     found = results(a=GOOD, b=GOOD)
     assert [run["examples_per_test"] for run in found["files"]] == [20, 20]
@@ -50,6 +51,7 @@ def test_the_examples_are_shared_and_counted(results):
     assert f"{found['examples']} inputs, 2 tests: 0 x traceback" in describe(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_a_problem_is_named_with_its_test(results, kind):
     found = results(good=GOOD, bad=GOOD.replace("    pass", f"    {BAD[kind]}"))

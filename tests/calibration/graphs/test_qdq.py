@@ -146,6 +146,7 @@ def test_a_float_graph_is_not_called_int8(fp32):
     assert tensorrt_int8_convs(fp32) == set() and cpu_int8_convs(fp32) == set()
 
 
+@pytest.mark.slow
 def test_the_weight_range_follows_the_bits(fp32, ranges):
     for bits, largest in ((7, 64), (8, 127)):
         model = cpu_graph(fp32, ranges, KEEP_FLOAT, bits)
@@ -154,6 +155,7 @@ def test_the_weight_range_follows_the_bits(fp32, ranges):
         assert max(np.abs(array.astype(int)).max() for array in stored) == largest
 
 
+@pytest.mark.slow
 def test_int8_answers_as_fp32_on_faces_it_was_not_calibrated_on(fp32, exported, faces_48px):
     from feredge.calibration.face_folder import FaceFolder
     from feredge.runtime import open_engine

@@ -46,6 +46,7 @@ def emulator():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*recommended:UserWarning")
 @pytest.mark.skipif(not cpu.exact_8_bit_weights(), reason="needs a CPU with VNNI to compare with")
 def test_7_bit_weights_answer_the_same_without_vnni_and_8_bit_ones_do_not(

@@ -52,6 +52,7 @@ def test_large_sets_hold_out_about_256(fp32, batches):
     assert len(few.crops) == 3
 
 
+@pytest.mark.slow
 def test_the_final_ranges_are_those_of_all_faces(
     measured, batches, fp32, measured_ranges
 ):
@@ -64,6 +65,7 @@ def test_the_final_ranges_are_those_of_all_faces(
             assert found[key][method] == pytest.approx(pair, rel=0.02), (key, method)
 
 
+@pytest.mark.slow
 def test_the_sweep_reports_the_methods_and_keeps_one_that_none_beats(
     measured, fp32, monkeypatch
 ):

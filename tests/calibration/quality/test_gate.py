@@ -177,6 +177,7 @@ def test_good_ranges_pass_at_once_and_no_layer_is_ranked(network):
     assert set(outcome.trials[0].graphs) == {"tensorrt", "cpu-7bit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key, culprits",
     [("layer2.0.conv2:input", {"layer2.0.conv2"}),
@@ -194,6 +195,7 @@ def test_the_layers_with_a_broken_range_go_back_to_float_and_no_others(network, 
     json.dumps(asdict(outcome), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_where_nothing_holds_the_outcome_says_so_and_what_to_do(network):
     """All four layers clip, and the least INT8 share lets two of them go."""
     ranges = network.clipped(*(f"{layer}:input" for layer in LAYERS))
@@ -232,6 +234,7 @@ def test_a_real_network_that_loses_one_class_gets_it_back(network):
     assert [trial.layers_in_float for trial in outcome.trials] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_sensitivity_ranks_the_layer_that_clips_first_and_draws_it(network, tmp_path):
     passed = []
 

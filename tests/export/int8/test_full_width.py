@@ -1,7 +1,7 @@
 """MA-Net as published, INT8 at 224 px: how far it may stray with the golden weights.
 
-Their answers differ by about 1e-3 between faces: the labels always agree, and the divergence is at
-the resolution of float32, so the mean change of a probability is the figure that tells.
+Its probabilities differ by about 1e-3 between faces: the labels agree wherever two classes are not
+equal, and the divergence is at the resolution of float32: the mean change of a probability counts.
 """
 
 import numpy as np
@@ -17,11 +17,12 @@ from feredge.calibration.ranges import Ranges
 from feredge.export.models.manet import manet
 from feredge.export.models.registry import NETWORKS
 from feredge.export.network.to_onnx import onnx_from_torch
-from feredge.runtime.spec import CropSpec, InputSpec
+from feredge.runtime.spec import INPUT_NAME, CropSpec, InputSpec
 
 SIDE = 224
 MOST_MEAN_CHANGE = 2e-5  # measured 3e-6 to 6e-6 (TensorRT's graph) and 9e-6 (the CPU's)
 MOST_KL = 2e-7  # nats; measured 1e-8 to 4e-8
+TIE = 1e-4  # of the two best probabilities: five times the largest mean change
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def faces(faces_48px):
     return np.concatenate(list(folder.batches()))
 
 
+@pytest.mark.slow
 def test_int8_at_full_width_keeps_to_its_regression_figures(faces, measured_ranges):
     model = onnx_from_torch(manet(golden_state(), 7, SIDE), SIDE)
     keep_float = NETWORKS["manet"].keep_float
@@ -42,7 +44,10 @@ def test_int8_at_full_width_keeps_to_its_regression_figures(faces, measured_rang
     graphs = {"tensorrt": tensorrt_graph(model, ranges, keep_float),
               "cpu-7bit": cpu_graph(model, ranges, keep_float, 7)}
     sessions = {name: evaluation_session(name, graph) for name, graph in graphs.items()}
-    found = agreements(session_of(model), sessions, [faces[judging]])
+    best = np.sort(session_of(model).run(None, {INPUT_NAME: faces})[0], axis=1)
+    clear = judging & (best[:, -1] - best[:, -2] > TIE)
+    assert clear.sum() >= 5
+    found = agreements(session_of(model), sessions, [faces[clear]])
     macs = conv_macs(model, SIDE)
     assert sum(macs[str(conv.name)] for conv in convs) / sum(macs.values()) > 0.95
     for name, cost in found.items():

@@ -53,6 +53,7 @@ def export(seeded, tmp_path, capfd):
     return call
 
 
+@pytest.mark.slow
 def test_where_nothing_holds_the_report_alone_is_left(export, labeled, tmp_path):
     assert export("--calibration-data", labeled, "--min-agreement", "0", "--max-class-drop", "100",
                   "--calibration-method", "max")[0] == 0
@@ -69,6 +70,7 @@ def test_where_nothing_holds_the_report_alone_is_left(export, labeled, tmp_path)
     assert not report["int8"]["gate"]["holds"] and len(report["int8"]["gate"]["trials"]) > 1
 
 
+@pytest.mark.slow
 def test_the_outcome_and_the_labelled_faces_stand_in_the_report(export, labeled):
     code, _, files, report = export("--calibration-data", labeled, "--min-agreement", "0",
                                     "--max-class-drop", "100", "--validation-data", labeled,
@@ -96,6 +98,7 @@ def test_what_only_int8_can_use_is_refused_without_it(line):
     assert "--min-agreement, --sensitivity belong to --int8" in said
 
 
+@pytest.mark.slow
 def test_three_faces_fail_unless_the_export_is_forced(export, labeled, tmp_path):
     (tmp_path / "three").mkdir()
     for file in find_pictures(labeled)[:3]:

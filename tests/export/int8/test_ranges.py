@@ -62,6 +62,7 @@ def ranges_for(job):
     return take
 
 
+@pytest.mark.slow
 def test_the_command_reports_the_sweep_and_whose_choice_is_in_use(
     seeded, labeled, tmp_path, capfd
 ):
@@ -76,6 +77,7 @@ def test_the_command_reports_the_sweep_and_whose_choice_is_in_use(
     assert f"by {ranges.method}, on {ranges.faces} faces" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_ranges_are_measured_once_whichever_method_is_asked_for(ranges_for, labeled):
     ranges, origin = ranges_for(calibration_data=labeled)
     assert origin == "measured" and len(ranges.sweep) == len(METHODS)

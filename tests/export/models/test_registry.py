@@ -152,6 +152,7 @@ def test_weights_are_bundled_named_or_random(own, line, tmp_path, capfd):
             in line("--onnx", "a.onnx", "--random-weights", "--backbone-from", "b.pth"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(own, tmp_path):
     own(EXAMPLE.read_text(), "tiny_network")
     script = ("import resource, signal, sys\n"

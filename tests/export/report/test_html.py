@@ -135,6 +135,7 @@ def test_the_fp32_graph_is_found_under_any_name():
     assert fp32_file(["manet.plan"]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "is_dark"), [(1, False), (0, True)], ids=["light", "dark"])
 def test_the_page_opens_without_a_word_on_the_console(page, tmp_path, scheme, is_dark):
     picture = tmp_path / "page.png"

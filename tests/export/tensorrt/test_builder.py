@@ -135,6 +135,7 @@ def test_the_full_width_network_builds_at_224_px(rtx, tmp_path, full_width, half
     assert len(plan.content) > (101e6 if half else 202e6), "it holds all 50.6 million weights"
 
 
+@pytest.mark.slow
 def test_the_full_width_network_builds_in_int8_at_224_px(
     rtx, tmp_path, full_width, measured_ranges
 ):

@@ -92,6 +92,7 @@ def checked(root, folder):
         capture_output=True, env={**os.environ, "MYPYPATH": str(root)}, cwd=root).stdout
 
 
+@pytest.mark.slow
 def test_every_attribute_exists_in_tensorrt_10_13(stubs, tmp_path):
     names = sorted(touched() - RTX_ONLY)
     lines = [f"trt.{name}" for name in names if "__" not in name]

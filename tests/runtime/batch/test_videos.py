@@ -106,6 +106,7 @@ def test_segments_have_the_tracks_labels_and_probabilities_of_one_pass(
     assert {1, 2} <= tracks
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_length_of_segments(videos, options, tmp_path, read_rows):
     outputs = [tmp_path / f"out{segment_s}" for segment_s in (2, 60)]
     for output, segment_s in zip(outputs, (2, 60)):

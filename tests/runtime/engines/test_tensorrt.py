@@ -89,6 +89,7 @@ def several_boxes(count, seed=0):
     return np.concatenate([corners, corners + rng.uniform(30, 200, (count, 2))], axis=1)
 
 
+@pytest.mark.slow
 @MEMORY
 @pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "no graphs"])
 def test_a_plan_answers_as_its_onnx_file(

@@ -23,6 +23,7 @@ def boxes_case(pixels, width, height, boxes, side, crop=CropSpec(), **options): 
     return Case(layout, rows, matrices, samples, (side, side), chroma, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None, database=None,
           suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())

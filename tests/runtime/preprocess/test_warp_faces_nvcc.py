@@ -99,6 +99,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_nvrtc_makes_cubins_and_says_why_not():
     # A process of its own: in this one the name may belong to the emulation.
     code = NVRTC.format(kernel=str(KERNEL))

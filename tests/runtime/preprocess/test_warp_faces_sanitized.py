@@ -32,6 +32,7 @@ def launched(runner, launches, folder):
     return done, np.fromfile(folder / "results", np.uint8)
 
 
+@pytest.mark.slow
 def test_launches_stay_inside_their_buffers(sanitized_runner, tmp_path):
     drawn = []
 
@@ -53,6 +54,7 @@ def test_launches_stay_inside_their_buffers(sanitized_runner, tmp_path):
     assert not results.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guard", "instead", "said"), PLANTED.values(), ids=list(PLANTED))
 def test_a_kernel_without_a_guard_is_caught(sanitized_runner, tmp_path, guard, instead, said):
     source = KERNEL.read_text()
