@@ -49,8 +49,9 @@ def test_mypy_and_pyright_see_the_real_types(tmp_path):
     (tmp_path / "use.py").write_text(
         "from feredge.runtime import Faces, open_engine, run\n"
         "reveal_type(open_engine)\nreveal_type(run)\nreveal_type(Faces.empty()[0].label)\n")
-    for tool in (["mypy", "--strict"], ["basedpyright"]):  # pyright, whole in its wheel
-        done = subprocess.run([sys.executable, "-m", *tool, "use.py"], cwd=tmp_path,
+    python = sys.executable  # basedpyright is pyright, whole in its wheel
+    for tool in (["mypy", "--strict"], ["basedpyright", "--pythonpath", python]):
+        done = subprocess.run([python, "-m", *tool, "use.py"], cwd=tmp_path,
                               capture_output=True, text=True)
         assert "Engine" in done.stdout and "Summary" in done.stdout, done.stdout
         assert "str | None" in done.stdout and "Any" not in done.stdout, done.stdout

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
             "    with atomic_write(Path(sys.argv[1])) as file: file.write_bytes(bytes(10**6))\n"
             "except OutputError as error: sys.exit(str(error))\n")
     done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 100; exec python -c "$0" "$1"', code, str(tmp_path / "big")],
-        capture_output=True, text=True)
+        ["bash", "-c", 'ulimit -f 100; exec "$0" -c "$1" "$2"', sys.executable, code,
+         str(tmp_path / "big")], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "big cannot be written: File too large" in done.stderr
     assert os.listdir(tmp_path) == []
