@@ -87,7 +87,7 @@ def link_pictures(source: Path, folder: Path, count: int) -> Path:
     for k in range(count):
         part = folder / f"{k // 1000:04}"
         part.mkdir(parents=True, exist_ok=True)
-        (part / f"{k:07}{files[k % len(files)].suffix}").symlink_to(files[k % len(files)])
+        (part / f"{k:07}{files[k % len(files)].suffix}").symlink_to(files[k % len(files)].resolve())
     return folder
 
 
