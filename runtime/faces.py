@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 ROWS = ("boxes_xyxy", "landmarks", "scores", "track_ids", "probabilities", "label_ids",
-        "confidences")
+        "confidences", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Faces:
             that is unsure. It is the most probable class, or the smoothed label of its track.
         confidences: `(n,)` float32, the confidence that the label is right; NaN if there is no
             minimum that it is compared with.
+        sharpness: `(n,)` float32, see `FaceQuality`; NaN if it was not measured.
         class_names: the names of the classes, in the order of the probabilities.
     """
 
@@ -48,6 +49,7 @@ class Faces:
     probabilities: Array
     label_ids: Array
     confidences: Array
+    sharpness: Array
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Faces:
             np.full(len(scores), -1, np.int64),
             np.zeros((len(scores), 0), np.float32),
             np.full(len(scores), -1, np.int64),
+            np.full(len(scores), np.nan, np.float32),
             np.full(len(scores), np.nan, np.float32),
         )
 

@@ -34,6 +34,9 @@ def arguments() -> argparse.ArgumentParser:
                         help="keep the best N faces per picture")
     parser.add_argument("--track", action=argparse.BooleanOptionalAction, default=True,
                         help="number the persons in videos and smooth their labels (default: yes)")
+    parser.add_argument("--landmarks", action="store_true",
+                        help="write size, sharpness, roll and yaw of each face beside its "
+                             "landmarks")
     parser.add_argument("--strict", action="store_true",
                         help="exit code 1 if the output contains errors (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
@@ -75,8 +78,9 @@ def run(parsed: argparse.Namespace) -> int:
     summary = batch(BatchOptions(
         sources=tuple(parsed.sources), output=parsed.output, engine=parsed.engine,
         detector=DetectorOptions.from_arguments(parsed), max_faces=parsed.max_faces,
-        track=parsed.track, segment_s=parsed.segment, chunk=parsed.chunk,
-        workers=parsed.workers, ray=parsed.ray, retries=parsed.retries,
+        track=parsed.track, landmarks=parsed.landmarks, segment_s=parsed.segment,
+        chunk=parsed.chunk, workers=parsed.workers, ray=parsed.ray,
+        retries=parsed.retries,
     ))
     print(summary, file=sys.stderr)
     if parsed.json:

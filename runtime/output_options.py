@@ -32,6 +32,8 @@ class OutputOptions:
         blur: pixelate the faces in everything that is written or shown.
         bars: draw a bar per class: `auto`: where there is free room beside the face; `on`: also
             over other faces; `off`: none.
+        landmarks: write the landmarks of each face, its size, sharpness, roll and yaw to `jsonl`
+            and `csv`.
     """
 
     output: str | Path | None = None
@@ -44,6 +46,7 @@ class OutputOptions:
     no_images: bool = False
     blur: bool = False
     bars: Bars = "auto"
+    landmarks: bool = False
 
     def __post_init__(self) -> None:
         """Check that the outputs fit together.
@@ -58,6 +61,8 @@ class OutputOptions:
         if self.jsonl == self.csv == "-":
             raise UsageError("`jsonl` and `csv` cannot both be standard output: name a file for "
                              "one of them")
+        if self.landmarks and not (self.jsonl or self.csv):
+            raise UsageError("`landmarks` needs `jsonl` or `csv`, which they are written to")
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -81,6 +86,9 @@ class OutputOptions:
         parser.add_argument("--bars", choices=("auto", "on", "off"), default=cls.bars,
                             help="a bar per class beside each face: auto draws it where there is "
                                  "free room, on also over other faces (auto)")
+        parser.add_argument("--landmarks", action="store_true",
+                            help="write eyes, nose and corners of the mouth, size, sharpness, roll "
+                                 "and yaw of each face to --jsonl and --csv")
 
     def files(self) -> dict[str, str | Path]:
         """Return the path of each output file by its parameter, without standard output."""
@@ -101,7 +109,7 @@ class OutputOptions:
         if display is None:
             display = not is_written and not a.no_images and has_screen()
         return cls(a.output, a.jsonl, a.csv, a.summary, display, not is_written and not display,
-                   is_written and sys.stderr.isatty(), a.no_images, a.blur, a.bars)
+                   is_written and sys.stderr.isatty(), a.no_images, a.blur, a.bars, a.landmarks)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import SourceError, UsageError
 from feredge.runtime.outputs.annotator import Annotator, blur_faces
 from feredge.runtime.outputs.base import AnnotatedOutput, Bars, Output
-from feredge.runtime.quality import mark_unsure
+from feredge.runtime.quality import mark_unsure, with_sharpness
 from feredge.runtime.results import Array, Faces, Frame, FrameResult
 from feredge.runtime.sources.base import Source
 from feredge.runtime.timing import StageTimes, Summary
@@ -60,6 +60,7 @@ class PipelineOptions:
         tracks: tracking and smoothing; off for pictures, which have no order.
         bars: see `Annotator`.
         min_confidence: faces below this confidence have no label; None: every face has one.
+        landmarks: measure the sharpness of faces, for the outputs that write landmarks.
     """
 
     max_faces: int | None = None
@@ -68,6 +69,7 @@ class PipelineOptions:
     tracks: TrackOptions = field(default_factory=TrackOptions)
     bars: Bars = "auto"
     min_confidence: float | None = None
+    landmarks: bool = False
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -204,6 +206,8 @@ class Pipeline:
             spec = self.engine.spec
             faces = result.faces.with_probabilities(state.all_probabilities(probabilities),
                                                     spec.labels)
+            if self.options.landmarks:
+                faces = with_sharpness(result.frame.frame_bgr, faces)
             result.faces = faces if self.options.min_confidence is None else mark_unsure(
                 result.frame.frame_bgr, faces, spec.confidence, self.options.min_confidence)
 

@@ -16,6 +16,7 @@ from feredge.runtime.spec import CONFIDENCE_FEATURES, ConfidenceSpec
 
 SHARPNESS_PX = 64  # side to which a face is scaled first, so that its size has no influence
 MIN_PROBABILITY = 1e-4  # limits the log odds of certain predictions
+QUALITY_FIELDS = ("size_px", "sharpness", "roll_deg", "yaw")  # names in files, beside `score`
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,24 @@ def measure_quality(frame_bgr: Array, faces: Faces) -> FaceQuality:
         frame_bgr: `(h, w, 3)` uint8.
         faces: detected faces whose boxes overlap the frame.
     """
+    return quality_of(with_sharpness(frame_bgr, faces))
+
+
+def with_sharpness(frame_bgr: Array, faces: Faces) -> Faces:
+    """Return the faces with their sharpness, which is measured once.
+
+    Args:
+        frame_bgr: `(h, w, 3)` uint8.
+        faces: detected faces whose boxes overlap the frame.
+    """
+    if not np.isnan(faces.sharpness).any():
+        return faces
+    measured = [measure_sharpness(frame_bgr, box) for box in faces.boxes_xyxy]
+    return replace(faces, sharpness=np.array(measured, np.float32))
+
+
+def quality_of(faces: Faces) -> FaceQuality:
+    """Return the quality of faces whose sharpness was measured."""
     right_eye, left_eye, nose = faces.landmarks.astype(np.float64).transpose(1, 0, 2)[:3]
     across = left_eye - right_eye
     distance = np.maximum(np.hypot(*across.T), 1e-6)
@@ -53,7 +72,7 @@ def measure_quality(frame_bgr: Array, faces: Faces) -> FaceQuality:
     sides = faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]
     return FaceQuality(
         faces.scores, sides.max(axis=1, initial=0),
-        np.array([measure_sharpness(frame_bgr, box) for box in faces.boxes_xyxy], np.float64),
+        faces.sharpness.astype(np.float64),
         np.degrees(np.arctan2(across[:, 1], across[:, 0])), offset.clip(-2, 2),
     )
 

@@ -63,6 +63,6 @@ def open_outputs(
     if wanted.jsonl:
         plain.insert(0, JsonLines(wanted.jsonl, labels))
     if wanted.csv:
-        plain.insert(0, Csv(wanted.csv, labels))
+        plain.insert(0, Csv(wanted.csv, labels, wanted.landmarks))
     if wanted.summary:
         plain.insert(0, TrackSummary(wanted.summary, labels))

@@ -126,7 +126,7 @@ def open_pipeline(
     pipeline = Pipeline(
         source, detector, engine, outputs.plain, outputs.annotated,
         PipelineOptions(options.max_faces, concurrent, options.outputs.blur, options.tracks,
-                        options.outputs.bars, options.min_confidence),
+                        options.outputs.bars, options.min_confidence, options.outputs.landmarks),
     )
     if options.page.serve is not None:
         page = open_page(options.page.serve, options.page.token, pipeline,

@@ -22,6 +22,7 @@ class BatchOptions:
         detector: the face detector and its limits.
         max_faces: keep the best N faces per picture; None keeps all.
         track: number the persons in videos and smooth their probabilities.
+        landmarks: write size, sharpness, roll and yaw of each face beside its landmarks.
         segment_s: longer videos are divided into segments of so many seconds.
         chunk: pictures per task and output file, at most.
         workers: None is one per CPU core, with a plan one per GPU.
@@ -38,6 +39,7 @@ class BatchOptions:
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     max_faces: int | None = None
     track: bool = True
+    landmarks: bool = False
     segment_s: float = 60.0
     chunk: int = 512
     workers: int | None = None

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from feredge.runtime.errors import require
+from feredge.runtime.quality import QUALITY_FIELDS, quality_of
 from feredge.runtime.results import Array, Faces
 
 SPEC_KEY, SETTINGS_KEY = "feredge", "feredge.batch"
 Row = dict[str, Any]
 
 
-def new_schema(labels: Sequence[str], metadata: Mapping[str, str]) -> Any:
+def new_schema(labels: Sequence[str], metadata: Mapping[str, str], landmarks: bool = False) -> Any:
     """Return the schema: one row per picture or frame, with a list of its faces.
 
     Args:
         labels: the classes, in the order of `probabilities`.
         metadata: the ModelSpec and the settings, as JSON.
+        landmarks: add the fields `QUALITY_FIELDS` to each face.
     """
     pa = require("pyarrow", "batch")
     real = pa.float32()
@@ -28,6 +31,7 @@ def new_schema(labels: Sequence[str], metadata: Mapping[str, str]) -> Any:
         ("box", pa.list_(real, 4)), ("score", real), ("landmarks", pa.list_(real, 10)),
         ("track", pa.int64()), ("label", pa.string()), ("probability", real),
         ("probabilities", pa.list_(real, len(labels))),
+        *((name, real) for name in QUALITY_FIELDS if landmarks),
     ])
     return pa.schema([
         ("unit", pa.string()), ("source", pa.string()), ("frame", pa.int64()),
@@ -49,15 +53,20 @@ def error_row(unit: str, source: str, error: str) -> Row:
 
 
 def face_rows(faces: Faces, labels: Sequence[str]) -> list[Row]:
-    """Return one struct per face."""
+    """Return one struct per face, with its quality if that was measured."""
+    quality = quality_of(faces)
+    columns = zip(quality.sizes_px.tolist(), quality.sharpness.tolist(),
+                  quality.roll_deg.tolist(), quality.yaw.tolist())
+    measured = not np.isnan(faces.sharpness).any()
     return [
         {"box": faces.boxes_xyxy[k].tolist(), "score": float(faces.scores[k]),
          "landmarks": faces.landmarks[k].reshape(-1).tolist(),
          "track": None if faces.track_ids[k] < 0 else int(faces.track_ids[k]),
          "label": labels[faces.label_ids[k]],
          "probability": float(faces.probabilities[k, faces.label_ids[k]]),
-         "probabilities": faces.probabilities[k].tolist()}
-        for k in range(len(faces))
+         "probabilities": faces.probabilities[k].tolist(),
+         **(dict(zip(QUALITY_FIELDS, values)) if measured else {})}
+        for k, values in enumerate(columns)
     ]
 
 
@@ -69,8 +78,10 @@ def faces_of(row: Row, labels: Sequence[str]) -> Faces:
         np.reshape([face["landmarks"] for face in faces], (count, 5, 2)),
         np.array([face["score"] for face in faces]),
     )
+    sharpness = np.array([face.get("sharpness", np.nan) for face in faces], np.float32)
     rows = [face["probabilities"] for face in faces]
-    return found.with_probabilities(np.reshape(np.asarray(rows, np.float32), (count, len(labels))))
+    return replace(found, sharpness=sharpness).with_probabilities(
+        np.reshape(np.asarray(rows, np.float32), (count, len(labels))))
 
 
 def table_bytes(rows: Sequence[Row], schema: Any) -> bytes:

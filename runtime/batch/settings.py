@@ -51,7 +51,7 @@ def new_job(options: BatchOptions) -> Job:
         engine_sha256=file_sha256(engine),
         detector=replace(options.detector, path=str(detector.absolute())),
         detector_sha256=file_sha256(detector), max_faces=options.max_faces, track=options.track,
-        segment_s=options.segment_s, settings="",
+        landmarks=options.landmarks, segment_s=options.segment_s, settings="",
     )
     return replace(job, settings=json.dumps(settings_of(job), indent=1))
 
@@ -64,7 +64,7 @@ def settings_of(job: Job) -> dict[str, object]:
         "detector": f"{Path(str(job.detector.path)).name}, SHA-256 {job.detector_sha256}",
         "detector_size": job.detector.size_px or AUTO, "min_face": job.detector.min_face_px,
         "min_score": job.detector.min_score,
-        "max_faces": job.max_faces, "track": job.track,
+        "max_faces": job.max_faces, "track": job.track, "landmarks": job.landmarks,
     }
 
 

@@ -27,6 +27,7 @@ class Job:
     detector_sha256: str
     max_faces: int | None
     track: bool
+    landmarks: bool
     segment_s: float
     settings: str
 

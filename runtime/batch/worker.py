@@ -25,6 +25,7 @@ from feredge.runtime.batch.tasks import (
 )
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.errors import EngineError, FeredgeError, SourceError
+from feredge.runtime.quality import with_sharpness
 from feredge.runtime.results import Array, Faces
 
 
@@ -107,7 +108,7 @@ class Tools:
         metadata = {schema.SPEC_KEY: self.engine.spec.to_json(),
                     schema.SETTINGS_KEY: job.settings}
         self.labels = self.engine.spec.labels
-        self.schema = schema.new_schema(self.labels, metadata)
+        self.schema = schema.new_schema(self.labels, metadata, job.landmarks)
 
 
 def check_same(what: str, path: str, sha256: str) -> None:
@@ -170,7 +171,7 @@ class TaskRun:
         detect_s = detector.seconds - before_s
         self.add_seconds("detect", detect_s)
         self.add_seconds("classify", time.perf_counter() - start_s - detect_s)
-        return faces
+        return with_sharpness(frame_bgr, faces) if self.job.landmarks else faces
 
     def run_pictures(self) -> None:
         """Write one row per picture."""

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from feredge.runtime.errors import OutputError
 from feredge.runtime.files import prepare_folder
 from feredge.runtime.outputs.base import escape, face_record
+from feredge.runtime.outputs.landmarks import LANDMARK_COLUMNS, landmark_cells, landmark_records
 from feredge.runtime.results import FrameResult
 
 STDOUT = "-"
@@ -83,7 +84,7 @@ class JsonLines(TextFile):
 
     `label` is the smoothed label of the face's track: for a few frames it may differ from the most
     probable class. `probabilities` are smoothed as well. `track` is null where a face has no track.
-    `events` is present where a track starts or ends.
+    `events` is present where a track starts or ends. `schemas/frame.schema.json` describes a line.
     """
 
     def write(self, result: FrameResult) -> None:
@@ -95,7 +96,8 @@ class JsonLines(TextFile):
         }
         if frame.age_ms is not None:
             record["age_ms"] = round(frame.age_ms, 1)
-        record["faces"] = [face_record(faces, k, self.labels) for k in range(len(faces))]
+        record["faces"] = [face_record(faces, k, self.labels) | landmarks
+                           for k, landmarks in enumerate(landmark_records(faces))]
         if result.events:
             record["events"] = [{"event": event.kind, "track": event.track_id}
                                 for event in result.events]
@@ -108,12 +110,18 @@ class Csv(TextFile):
     The last column is `enter` in the first row of a track. A track that has ended has no row, so
     its last row marks its exit. A text that a spreadsheet would run as a formula, because it begins
     with `=`, `+`, `-` or `@`, is written with a `'` before it; control characters are escaped.
+
+    Args:
+        path: a file, or `-` for standard output.
+        labels: the class names.
+        landmarks: add `LANDMARK_COLUMNS`; the pipeline has to measure them (`PipelineOptions`).
     """
 
-    def __init__(self, path: str, labels: tuple[str, ...]) -> None:
+    def __init__(self, path: str, labels: tuple[str, ...], landmarks: bool = False) -> None:
         super().__init__(path, labels)
+        self.landmarks = landmarks
         self.write_row(["frame", "source", "time_s", "track", "x0", "y0", "x1", "y1", "score",
-                        "label", *labels, "event"])
+                        "label", *labels, *(LANDMARK_COLUMNS if landmarks else ()), "event"])
 
     def write_row(self, cells: list[Any]) -> None:
         """Write one row; None is an empty cell."""
@@ -126,11 +134,12 @@ class Csv(TextFile):
         """Write one row per face."""
         frame, faces = result.frame, result.faces
         entered = {event.track_id for event in result.events if event.kind == "enter"}
-        for k in range(len(faces)):
+        for k, landmarks in enumerate(landmark_records(faces)):
             face = face_record(faces, k, self.labels)
             self.write_row([
                 frame.index, frame.source, round(frame.time_s, 4), face["track"], *face["box"],
                 face["score"], face["label"], *face["probabilities"].values(),
+                *(landmark_cells(landmarks) if self.landmarks else ()),
                 "enter" if face["track"] in entered else None,
             ])
 

@@ -26,7 +26,7 @@ def test_faces_are_selected_by_mask_slice_and_index():
 def test_rows_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="every array needs one row per face"):
         Faces(np.zeros((2, 4)), np.zeros((1, 5, 2)), *[np.zeros(1)] * 2, np.zeros((1, 0)),
-              *[np.zeros(1)] * 2)
+              *[np.zeros(1)] * 3)
 
 
 def test_faces_wholly_outside_a_frame_are_left_out():

@@ -19,6 +19,7 @@ from feredge.runtime.batch import batch
 from feredge.runtime.batch import run as batch_run
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.errors import FeredgeError, OutputError, SourceError, UsageError
+from feredge.runtime.quality import measure_quality
 from feredge.runtime.sources.pictures import read_picture
 
 
@@ -55,6 +56,19 @@ def test_rows_have_the_labels_of_fer_run(options, engine, pictures, tmp_path, re
     results = [json.loads(line) for line in lines.read_text().splitlines()]
     assert labels_of(read_rows(options().output)) == {
         result["source"]: [face["label"] for face in result["faces"]] for result in results}
+
+
+def test_faces_have_their_quality_with_landmarks_and_the_settings_say_so(
+        options, pictures, read_rows):
+    batch(options(landmarks=True))
+    for row in read_rows(options().output):
+        picture = read_picture(Path(row["unit"]))
+        with open_detector() as detector:
+            quality = measure_quality(picture, detector.detect(picture))
+        assert [face["sharpness"] for face in row["faces"]] == pytest.approx(quality.sharpness)
+        assert [face["yaw"] for face in row["faces"]] == pytest.approx(quality.yaw)
+    with pytest.raises(UsageError, match="landmarks was True, is False"):
+        batch(options())
 
 
 def test_the_schema_carries_the_spec_and_the_settings(options, engine):

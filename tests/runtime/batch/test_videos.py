@@ -13,6 +13,7 @@ av = pytest.importorskip("av", reason="the extra batch is not installed")
 
 from feredge.runtime.batch import batch  # noqa: E402
 from feredge.runtime.batch.video import open_video  # noqa: E402
+from feredge.runtime.quality import QUALITY_FIELDS  # noqa: E402
 
 FPS, FRAMES = 25, 300
 INFINITE = float("inf")
@@ -86,9 +87,10 @@ def test_segments_have_the_tracks_labels_and_probabilities_of_one_pass(
 
     lines = tmp_path / "faces.jsonl"
     source = str(videos[name])
-    assert main(["--engine", str(engine), "--source", source, "--jsonl", str(lines)]) == 0
+    assert main(["--engine", str(engine), "--source", source, "--jsonl", str(lines),
+                 "--landmarks"]) == 0
     output = str(tmp_path / "out")
-    batch(options(sources=(source,), output=output, segment_s=2, workers=2))
+    batch(options(sources=(source,), output=output, segment_s=2, workers=2, landmarks=True))
     rows = read_rows(output)
     results = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [row["frame"] for row in rows] == [result["frame"] for result in results]
@@ -102,6 +104,9 @@ def test_segments_have_the_tracks_labels_and_probabilities_of_one_pass(
         assert np.allclose([face["probabilities"] for face in row["faces"]],
                            [list(face["probabilities"].values()) for face in result["faces"]],
                            atol=1e-5)
+        for one, other in zip(row["faces"], result["faces"]):
+            assert [one[name] for name in QUALITY_FIELDS] == pytest.approx(
+                [other[name] for name in QUALITY_FIELDS], abs=0.006)
         tracks |= {face["track"] for face in row["faces"]}
     assert {1, 2} <= tracks
 
