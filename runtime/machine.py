@@ -7,7 +7,6 @@ import platform
 import re
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,8 @@ def gpu_names() -> list[str]:
 
 def package_version(name: str) -> str | None:
     """Return the version of a distribution; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -80,6 +81,8 @@ def missing_packages() -> dict[str, list[str]]:
 
     An extra with an empty list is usable. Requirements for other platforms are not checked.
     """
+    from importlib.metadata import requires
+
     missing: dict[str, list[str]] = {}
     for requirement in requires("feredge") or []:
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)

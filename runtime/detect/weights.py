@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -45,9 +44,16 @@ def yunet_path() -> Path:
         EngineError: it could not be downloaded.
     """
     cached = cache_folder() / URL.rpartition("/")[2]
-    if not cached.is_file() or hashlib.sha256(cached.read_bytes()).hexdigest() != SHA256:
+    if not cached.is_file() or not is_yunet(cached.read_bytes()):
         download(URL, cached)
     return cached
+
+
+def is_yunet(content: bytes) -> bool:
+    """Return whether a file has the expected hash."""
+    import hashlib  # slow to load, and rarely used
+
+    return hashlib.sha256(content).hexdigest() == SHA256
 
 
 def download(url: str, target: Path) -> None:
@@ -62,7 +68,7 @@ def download(url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             content = response.read(SIZE_BYTES + 1)
-        if hashlib.sha256(content).hexdigest() != SHA256:
+        if not is_yunet(content):
             raise EngineError(f"{url} is not the expected file (its SHA-256 differs); leave out "
                               "--detector for the bundled detector")
         target.parent.mkdir(parents=True, exist_ok=True)

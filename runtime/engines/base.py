@@ -78,7 +78,7 @@ class Engine(Closeable):
 
         def run(rows: slice) -> Array:
             return self._classify([(frames_bgr[k], boxes[rows][of_frame[rows] == k])
-                                   for k in np.unique(of_frame[rows])])
+                                   for k in sorted(set(of_frame[rows].tolist()))])
 
         return np.split(self.batched(run, boxes), np.cumsum(counts)[:-1])
 

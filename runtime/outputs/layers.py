@@ -172,14 +172,14 @@ class BarsLayer:
         x0, y0, x1, y1 = layout.boxes[k]
         width = self.names_width(line) + round((BAR_LINES + 0.25) * line)
         height, gap = line * len(self.labels), max(line // 8, 1) + 1
-        rows = [int(np.clip(y, 0, max(layout.shape[0] - height, 0)))
+        rows = [clamp(y, layout.shape[0] - height)
                 for y in (y0, y1 - height, (y0 + y1 - height) // 2)]
         sides = [x for x in (x1 + gap, x0 - gap - width)
                  if x >= 0 and x + width <= layout.shape[1]]
         corners = [(x, y) for x in sides for y in rows]
         place = layout.first_free(corners, (width, height))
         if place is None and must_draw:
-            x = int(np.clip(x1 + gap, 0, max(layout.shape[1] - width, 0)))
+            x = clamp(x1 + gap, layout.shape[1] - width)
             x, y = corners[0] if corners else (x, rows[0])
             place = (x, y, x + width, y + height)
         return place
@@ -190,13 +190,18 @@ class BarsLayer:
         """Draw the names and bars of one face onto a darkened panel."""
         x, y = place[:2]
         area, names = canvas[y : place[3], x : place[2]], self.names_width(line)
-        area[:] = area // 4
+        area >>= 2
         for k, (name, probability) in enumerate(zip(self.labels, probabilities.tolist())):
             top = y + k * line
             write_text(canvas, name, (x, top), line, LIGHT_BGR)
             right = x + names + max(round(probability * BAR_LINES * line), 1)
             cv2.rectangle(canvas, (x + names, top + line // 5), (right, top + line - line // 5),
                           label_color(k), cv2.FILLED)
+
+
+def clamp(position: int, most: int) -> int:
+    """Return a position within 0 and `most`; 0 if that is negative."""
+    return max(min(position, most), 0)
 
 
 def largest_first(layout: Layout) -> list[int]:

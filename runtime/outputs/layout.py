@@ -86,7 +86,7 @@ def least_line_px(shape: tuple[int, ...]) -> int:
 def line_px(shape: tuple[int, ...], box: Rectangle) -> int:
     """Return the height of a line of text of a face: it grows with the face, within limits."""
     least = least_line_px(shape)
-    return int(np.clip(round((box[2] - box[0]) * FACE_SHARE), least, round(LARGEST * least)))
+    return min(max(round((box[2] - box[0]) * FACE_SHARE), least), round(LARGEST * least))
 
 
 def text_scale(line: int) -> float:

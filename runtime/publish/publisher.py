@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from itertools import count
@@ -44,7 +44,7 @@ class Publisher:
         self, options: PublishOptions, source: Source, labels: tuple[str, ...],
         broker: Broker | None = None,
     ) -> None:
-        self.run, self._numbers = secrets.token_hex(8), count()
+        self.run, self._numbers = os.urandom(8).hex(), count()
         self._source, self._labels, self._options = source, labels, options
         self._base = f"{BrokerAddress.parse(options.url).prefix}/{options.device_id}"
         self._topics = source_topics([part.name for part in source.parts])

@@ -1,5 +1,6 @@
 """What the CPU is called, as different machines tell it."""
 
+import importlib.metadata
 import json
 import platform
 import subprocess
@@ -63,7 +64,7 @@ def test_the_command_prints_what_a_bug_report_needs():
 
 
 def test_missing_packages_are_listed_by_extra(monkeypatch):
-    monkeypatch.setattr(cpu, "requires", lambda name: [
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: [
         "numpy>=1.23", 'numpy; extra == "one"', 'no-such-package>=2; extra == "two"',
         "feredge[one]; extra == 'two'"])
     assert cpu.missing_packages() == {"one": [], "two": ["no-such-package"]}
