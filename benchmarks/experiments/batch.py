@@ -1,7 +1,7 @@
 """Batch runs: pictures per second against fer-run, tasks per second, resuming, memory, kills.
 
 Usage: `python -m feredge.benchmarks.experiments.batch --engine ENGINE --source FOLDER
-[--parts PART ...] [--json FILE]`; parts that are not measured are kept from FILE.
+[--parts PART ...] [--plot FILE] [--json FILE]`; parts that are not measured are kept from FILE.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from feredge.benchmarks.experiments.batch_kills import (
     measure_kills,
     random_kills,
 )
+from feredge.benchmarks.experiments.batch_plot import plot_timeline
 from feredge.benchmarks.experiments.batch_tasks import measure_tasks
 from feredge.benchmarks.experiments.command import Experiment, Results
 
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, metavar="PATH", help="also killed in segments")
     parser.add_argument("--pictures", type=int, default=2000, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--plot", type=Path, metavar="FILE",
+                        help="PNG or SVG of the first output of the part kills")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
 
 
@@ -132,7 +135,10 @@ def measure(options: argparse.Namespace) -> Results:
     known = options.json is not None and options.json.is_file()
     before = json.loads(options.json.read_text()) if known else {}
     kept = {part: before[part] for part in PARTS if part in before}
-    return {**kept, **{part: PARTS[part](options) for part in options.parts}}
+    results = {**kept, **{part: PARTS[part](options) for part in options.parts}}
+    if options.plot:
+        plot_timeline(results["kills"]["timeline"], options.plot)
+    return results
 
 
 def describe(results: Results) -> str:

@@ -40,6 +40,7 @@ class KillCounts:
     lost: int = 0
     doubled: int = 0
     different: int = 0
+    timeline: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -97,6 +98,8 @@ class DisturbedRun:
 
     def __init__(self, command: Sequence[str], nodes: TwoNodes, seed: int) -> None:
         self.command, self.nodes, self.random = command, nodes, random.Random(seed)
+        self.start_s = time.time()
+        self.kills: list[tuple[float, str]] = []
         self.driver = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -105,6 +108,7 @@ class DisturbedRun:
 
     def kill(self, kind: str) -> None:
         """Kill something and start it again; Ray restarts actors."""
+        self.kills.append((round(time.time() - self.start_s, 2), kind))
         if kind == "node":
             self.nodes.replace_second()
         elif kind == "driver":
@@ -127,16 +131,21 @@ class DisturbedRun:
         Raises:
             RuntimeError: the run failed or took too long.
         """
-        done: list[str] = []
         end_s = time.monotonic() + LONGEST_S
         for kind in kills:
             if self.may_kill(kind, self.random.uniform(*pause_s)):
                 self.kill(kind)
-                done.append(kind)
         if not self.ended_within(end_s - time.monotonic()) or self.driver.returncode:
             self.driver.kill()
             raise RuntimeError(f"the run failed: {self.driver.communicate()[1].decode()[-1000:]}")
-        return done
+        return [kind for _, kind in self.kills]
+
+    def timeline(self, output: Path) -> dict[str, Any]:
+        """Return when rows were written and what was killed when, in seconds from the start."""
+        pq = require("pyarrow.parquet", "batch")
+        files = [(round(path.stat().st_mtime - self.start_s, 2), pq.read_metadata(path).num_rows)
+                 for path in output.glob("*.parquet")]
+        return {"files": sorted(files), "kills": self.kills}
 
     def ended_within(self, seconds: float) -> bool:
         """Wait for the driver's end."""
@@ -200,6 +209,7 @@ def measure_kills(plan: KillPlan) -> KillCounts:
             for kind in done:
                 left.remove(kind)
             counts.kills.update(done)
+            counts.timeline = counts.timeline or run.timeline(output)
             compare(output, expected, counts)
     finally:
         nodes.close()

@@ -1,11 +1,16 @@
 """Ray for real: started here, and a cluster of two nodes on the loopback interface."""
 
+import logging
+import urllib.request
+
+import cv2
 import pytest
 
 pytest.importorskip("pyarrow", reason="the extra batch is not installed")
 pytest.importorskip("ray", reason="the extra batch is not installed")
 
 from feredge.benchmarks.experiments.batch_kills import KillPlan, measure_kills
+from feredge.benchmarks.experiments.batch_plot import plot_timeline
 from feredge.runtime.batch import batch
 from feredge.runtime.batch.backends import ray as ray_backend
 from feredge.runtime.batch.settings import new_job
@@ -14,14 +19,38 @@ from feredge.runtime.errors import UsageError
 SECONDS = 600  # Ray alone takes up to 30 s to start on two busy cores
 
 
+class DashboardVisitor(logging.Handler):
+    """Opens Ray's dashboard when the log names its address: the run goes on meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.pages = []
+
+    def emit(self, record):
+        message = record.getMessage()
+        if "dashboard" in message:
+            with urllib.request.urlopen(message.split()[-1], timeout=60) as answer:
+                self.pages.append(answer.status)
+
+
+@pytest.fixture
+def dashboard(caplog):
+    visitor = DashboardVisitor()
+    with caplog.at_level("INFO", logger=ray_backend.LOG.name):
+        ray_backend.LOG.addHandler(visitor)
+        yield visitor
+        ray_backend.LOG.removeHandler(visitor)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
 def test_ray_writes_the_rows_of_processes_and_survives_a_poison_picture(
-    options, pictures, poison, tmp_path, read_rows
+    options, pictures, poison, tmp_path, read_rows, dashboard
 ):
     (pictures / "0007-poison.jpg").write_bytes((pictures / "0007.jpg").read_bytes())
     summary = batch(options(ray="local", workers=2))
     assert (summary.rows, summary.errors) == (21, 1)
+    assert dashboard.pages == [200]
     batch(options(output=str(tmp_path / "processes")))
     assert read_rows(options().output) == read_rows(tmp_path / "processes")
 
@@ -37,6 +66,9 @@ def test_actor_node_and_driver_may_be_killed_at_any_time(
                     ["actor", "driver", "node", "actor"], pause_s=(0.5, 4.0))
     counts = measure_kills(plan)
     assert sum(counts.kills.values()) == 4
+    assert sum(rows for _, rows in counts.timeline["files"]) == 510
+    plot_timeline(counts.timeline, tmp_path / "cluster.png")
+    assert cv2.imread(str(tmp_path / "cluster.png")).shape[1] == 880
     assert counts.rows == counts.outputs * 510
     assert (counts.lost, counts.doubled, counts.different) == (0, 0, 0)
 
