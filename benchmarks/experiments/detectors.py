@@ -25,6 +25,7 @@ from feredge.benchmarks.eval.evaluation import evaluate_engines
 from feredge.benchmarks.eval.labeled import pictures_of_csv
 from feredge.benchmarks.experiments.command import Experiment, Results
 from feredge.benchmarks.experiments.tables import detection
+from feredge.benchmarks.experiments.tiles import measure_tiles
 from feredge.runtime.detect import Detector, DetectorOptions, open_detector
 from feredge.runtime.engines import open_engine
 from feredge.runtime.results import Array
@@ -34,6 +35,7 @@ SIZES = (320, 640, 1280)
 BINS = {"20 px and more": (20, np.inf), "12 to 20 px": (12, 20), "under 12 px": (0, 12)}
 SAME, TOUCHES = 0.5, 0.3  # IoU of one face's boxes; of a box that belongs to a doubtful face
 ROUNDS = 3
+MIN_SCORES = (0.5, 0.55, 0.6, 0.65, 0.7)
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,25 @@ def measure_groups(groups: Sequence[Group], files: dict[str, Path], size_px: int
                                                                      boxes["bundled"])}
 
 
+def measure_min_scores(groups: Sequence[Group], file: Path, size_px: int) -> Results:
+    """Return recall and false boxes of one detector for several least scores."""
+    with open_detector(DetectorOptions(file, size_px, MIN_SCORES[0]), threads=1) as detector:
+        found = [detector.detect(group.picture_bgr) for group in groups]
+    rows = [{"min_score": least, **score_groups(
+        groups, [faces.boxes_xyxy[faces.scores >= least] for faces in found], size_px)}
+        for least in MIN_SCORES]
+    return {"size_px": size_px, "rows": rows}
+
+
+def measure_small(groups: Sequence[Group], file: Path) -> Results:
+    """Compare whole pictures with tiles where the smallest face is to be found."""
+    pictures = [group.picture_bgr for group in groups]
+    found = measure_tiles(pictures, file)
+    long_side = max(max(picture.shape[:2]) for picture in pictures)  # sizes in px of the frame
+    return {name: {**score_groups(groups, one.boxes, long_side), "ms_per_picture": one.ms}
+            for name, one in found.items()}
+
+
 def measure_photos(photos: Path, engine: Path, file: Path | None) -> Results:
     """Return how many photos have a face, and the share of right labels, at the default size."""
     detector: Detector
@@ -165,6 +186,8 @@ def measure(options: argparse.Namespace) -> Results:
     return {
         "files": {name: file.name for name, file in files.items()}, "pictures": len(groups),
         "groups": [measure_groups(groups, files, size_px) for size_px in SIZES],
+        "min_scores": [measure_min_scores(groups, BUNDLED, size_px) for size_px in SIZES[1:]],
+        "small": measure_small(groups, BUNDLED),
         "photos": {name: measure_photos(options.photos, options.engine, file)
                    for name, file in files.items()},
     }

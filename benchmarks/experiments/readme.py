@@ -27,7 +27,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
         quality.accuracy, quality.quantizers, quality.peers,
         speed.latency, speed.networks, speed.plans, speed.kernel, speed.machine,
         runtime.summary, runtime.runtime, runtime.robustness, runtime.tracks, runtime.publish,
-        detection.detectors, batch.batch,
+        detection.detectors, detection.min_scores, detection.small_faces, batch.batch,
     )
 }
 

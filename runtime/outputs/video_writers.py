@@ -176,14 +176,18 @@ class AvWriter:
 
 
 class AudioCopy:
-    """Copies the packets of an audio stream, in step with the video."""
+    """Copies the packets of an audio stream, in step with the video.
+
+    If the timestamps start again, as in files that were joined, the times continue.
+    """
 
     def __init__(self, container: Any, source: Any, stream: Any) -> None:
         self.container, self.source, self.stream = container, source, stream
         self.packets = source.demux(audio=0)
         self.start_s = max(source.start_time or 0, 0) / 1e6
         self.waiting: Any = None
-        self.last_dts: int | None = None
+        self.next_dts: int | None = None
+        self.offset = 0  # from the source's timestamps to the copy's, in ticks of the stream
 
     @staticmethod
     def open(av: Any, path: Path | None, container: Any) -> AudioCopy | None:
@@ -207,17 +211,26 @@ class AudioCopy:
     def copy_until(self, time_s: float) -> None:
         """Copy the packets up to a time of the video."""
         while True:
-            packet, self.waiting = self.waiting or next(self.packets, None), None
-            if packet is None or packet.dts is None:
+            if self.waiting is None:
+                self.waiting = self.next_packet()
+            if (packet := self.waiting) is None:
                 return
-            at_s = float(packet.dts * packet.time_base) - self.start_s
-            if at_s > time_s:
-                self.waiting = packet
+            if float(packet.dts * packet.time_base) - self.start_s > time_s:
                 return
-            if self.last_dts is not None and packet.dts <= self.last_dts:
-                continue  # files that were joined start again; containers refuse such a time
-            self.last_dts, packet.stream = packet.dts, self.stream
+            self.waiting, packet.stream = None, self.stream
             self.container.mux(packet)
+
+    def next_packet(self) -> Any:
+        """Return the next packet, with times that increase; None after the last one."""
+        packet = next(self.packets, None)
+        if packet is None or packet.dts is None:
+            return None
+        if self.next_dts is not None and packet.dts + self.offset < self.next_dts:
+            self.offset = self.next_dts - packet.dts
+        packet.dts += self.offset
+        packet.pts = packet.dts if packet.pts is None else packet.pts + self.offset
+        self.next_dts = packet.dts + max(packet.duration or 0, 1)
+        return packet
 
     def close(self) -> None:
         """Close the source of the audio."""

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from feredge.benchmarks.experiments.detectors import Group, box_agreement, match, score_groups
+from feredge.benchmarks.experiments.tiles import halves, is_uncut, measure_tiles
+from feredge.runtime.detect.weights import BUNDLED
 
 TRUTH = np.array([[0, 0, 40, 40], [100, 0, 110, 20], [200, 0, 230, 30]], float)
 
@@ -36,3 +38,16 @@ def test_agreement_is_the_share_of_the_references_boxes():
 def test_a_picture_without_a_found_face_is_scored():
     score = score_groups([group([True] * 3)], [np.zeros((0, 4))], 320)
     assert score["recall"]["20 px and more"] == 0 and score["false_boxes_per_picture"] == 0
+
+
+def test_a_box_that_a_tile_cuts_is_left_to_its_neighbor():
+    boxes = np.array([[0, 0, 20, 20], [40, 0, 57, 20], [40, 0, 50, 20]], float)
+    rows, columns = halves(100)
+    assert (rows, columns) == (slice(0, 57), slice(43, 100))
+    assert is_uncut(boxes, (rows, rows), (100, 100)).tolist() == [True, False, True]
+    assert is_uncut(boxes, (rows, columns), (100, 100)).tolist() == [False, False, False]
+
+
+def test_tiles_find_the_same_face_once(astronaut):
+    found = measure_tiles([astronaut], BUNDLED)
+    assert len(found["whole"].boxes[0]) == len(found["tiles"].boxes[0]) == 1

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from feredge.runtime import Faces, open_detector
-from feredge.runtime.detect.yunet import decode, padded_input
+from feredge.runtime.detect.yunet import decode, padded_input, suppress_overlaps
 from feredge.runtime.errors import EngineError
 from feredge.runtime.sources.pictures import find_pictures, read_picture
 
@@ -26,6 +26,13 @@ def test_box_and_landmarks_lie_on_the_face(request, astronaut, name, top):
     right_eye, left_eye, nose, right_mouth, left_mouth = faces.landmarks[0]
     assert right_eye[0] < nose[0] < left_eye[0] and right_mouth[0] < left_mouth[0]
     assert right_eye[1] < nose[1] < right_mouth[1]
+
+
+def test_a_second_box_beside_the_first_of_a_small_face_is_dropped():
+    shifted = [[0, 0, 12, 14], [7, 0, 19, 14], [9, 0, 21, 14]]  # IoU with the first: 0.26, 0.14
+    boxes, scores = np.array(shifted, float), np.array([0.9, 0.8, 0.7])
+    assert suppress_overlaps(boxes[:2], scores[:2]).tolist() == [0]
+    assert suppress_overlaps(boxes[[0, 2]], scores[[0, 2]]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("scale", [0.5, 2, 5])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -25,6 +26,28 @@ def result(source):
     probabilities = np.array([[0.8, 0.2]], np.float32)
     found.faces = faces.with_probabilities(probabilities)
     return found
+
+
+USER = """
+import os, sys
+from feredge.runtime.outputs.text import JsonLines
+from feredge.runtime.results import Faces, Frame, FrameResult
+if os.geteuid() == 0:
+    os.setuid(65534)
+readable, writable = os.pipe()  # of this user, as a shell's pipe is
+os.dup2(writable, 1)
+output = JsonLines(sys.argv[1], ("happiness",))
+output.write(FrameResult(Frame(0, None, "a.jpg"), faces=Faces.empty()))
+output.close()
+sys.stderr.write(os.read(readable, 1 << 16).decode())
+"""
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"])
+def test_a_user_without_permission_in_dev_writes_to_standard_output(name):
+    done = subprocess.run([sys.executable, "-c", USER, name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr)["source"] == "a.jpg"
 
 
 def rows_of(path):

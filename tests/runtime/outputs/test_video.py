@@ -180,6 +180,14 @@ def source_with_sound(tmp_path):
     return path, times_s
 
 
+def packets(file):
+    """Return the audio of a file, packet by packet."""
+    import av
+
+    with av.open(str(file)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_variable_times_are_kept_and_audio_is_copied(source_with_sound, tmp_path, suffix):
     import av
@@ -192,12 +200,29 @@ def test_variable_times_are_kept_and_audio_is_copied(source_with_sound, tmp_path
     assert 0 <= got_s[0] < 0.03, "Matroska moves all streams by the priming of the audio"
     np.testing.assert_allclose(np.subtract(got_s, got_s[0]), times_s, atol=0.002)
 
-    def packets(file):
-        with av.open(str(file)) as container:
-            return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
-
     copied, original = packets(path), packets(source)
     assert copied == original[: len(copied)] and len(copied) >= 0.9 * len(original)
+
+
+def test_the_audio_of_joined_parts_is_copied_completely(source_with_sound, tmp_path):
+    import av
+
+    part = tmp_path / "part.ts"
+    with av.open(str(source_with_sound[0])) as source, av.open(str(part), "w") as container:
+        streams = {stream: container.add_stream_from_template(stream)
+                   for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream]
+                container.mux(packet)
+    (tmp_path / "joined.ts").write_bytes(part.read_bytes() * 3)
+    path = write(tmp_path / "out.mp4", [k / 25 for k in range(150)], audio=tmp_path / "joined.ts")
+    copied, original = packets(path), packets(tmp_path / "joined.ts")
+    # An MP4 holds AAC without the header that each packet of a transport stream has.
+    assert all(theirs.endswith(ours) for ours, theirs in zip(copied, original))
+    assert len(original) > 3 * 80 and len(copied) >= 0.9 * len(original)
+    with av.open(str(path)) as container:
+        assert float(container.duration / 1e6) == pytest.approx(6, abs=0.3)
 
 
 def test_the_index_of_an_mp4_is_at_its_start(tmp_path):

@@ -139,6 +139,26 @@ def test_a_named_pipe_is_read(astronaut, tmp_path, kind, count):
     source.close()
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "avi"])
+def test_a_piped_video_keeps_its_rate_and_its_times(astronaut, tmp_path, suffix):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / f"clip.{suffix}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(24):
+            frame = av.VideoFrame.from_ndarray(cv2.resize(astronaut, (96, 64)), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    code = ("from feredge.runtime.sources import frames_of, open_source\n"
+            "source = open_source('-')\nframes = list(frames_of(source))\n"
+            "print(len(frames), source.parts[0].fps, frames[-1].time_s)\nsource.close()")
+    done = subprocess.run([sys.executable, "-c", code], env=child_environment(), check=True,
+                          input=(tmp_path / f"clip.{suffix}").read_bytes(), stdout=subprocess.PIPE)
+    count, fps, last_s = map(float, done.stdout.split())
+    assert count == 24 and fps == pytest.approx(12, rel=0.01)
+    assert last_s == pytest.approx(23 / 12, abs=0.02)
+
+
 @pytest.mark.parametrize("where", ["-", "/dev/stdin"])
 @pytest.mark.parametrize("through", ["pipe", "file"])
 @pytest.mark.parametrize("kind, count", [("picture", 1), ("video", 20)])
