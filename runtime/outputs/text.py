@@ -16,6 +16,7 @@ from feredge.runtime.outputs.landmarks import LANDMARK_COLUMNS, landmark_cells, 
 from feredge.runtime.results import FrameResult
 
 STDOUT = "-"
+FORMAT = 1  # of `schemas/`: another number where a field changes its meaning, type or name
 # Spreadsheets run a cell that begins with one of these as a formula (OWASP: "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -91,7 +92,7 @@ class JsonLines(TextFile):
         """Write one line."""
         frame, faces = result.frame, result.faces
         record: dict[str, Any] = {
-            "frame": frame.index, "source": escape_bytes(frame.source),
+            "format": FORMAT, "frame": frame.index, "source": escape_bytes(frame.source),
             "time_s": round(frame.time_s, 4),
         }
         if frame.age_ms is not None:
