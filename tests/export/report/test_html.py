@@ -156,10 +156,13 @@ def test_what_reaches_out_of_the_page_is_stopped_and_seen(page):
 
 def test_a_phone_need_not_scroll_sideways(page):
     frame = page.with_name("phone.html")
-    frame.write_text(f'<!doctype html><iframe id="f" src="{page.name}" width="360" height="800">'
-                     "</iframe><script>f.onload = () => console.log('width '"
-                     "+ f.contentDocument.documentElement.scrollWidth)</script>")
-    assert console(frame)[0].startswith('"width 360"')
+    frame.write_text(
+        f'<!doctype html><iframe id="f" src="{page.name}" width="390" height="800"></iframe>'
+        "<script>f.onload = () => { const page = f.contentDocument, cut = "
+        "[...page.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+        ".map(e => e.getAttribute('aria-label')); "
+        "console.log('width ' + page.documentElement.scrollWidth + ' cut ' + cut) }</script>")
+    assert console(frame)[0].startswith('"width 390 cut "')
 
 
 def test_the_command_writes_the_page_beside_the_json(own, tmp_path):
