@@ -13,6 +13,8 @@ from feredge.runtime.palette import PLOT_COLORS
 
 MARKERS = "osD^vPX*"
 FORMATS = (".png", ".svg")
+WIDTH_IN, DPI = 6.5, 95  # one column: text can be read on a phone, too
+TITLE_PT, TEXT_PT = 10, 9
 
 
 def plot_report(report: dict[str, Any], path: Path) -> None:
@@ -29,21 +31,22 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(row["engine"] for row in rows))
     smallest = min(row["batch"] for row in rows)
     panels = [row for row in rows if row["batch"] == smallest]
-    figure = Figure(figsize=(11, 1.3 * len(panels) + (3 if clip else 0) + 1), dpi=95,
+    count = len(panels)
+    figure = Figure(figsize=(WIDTH_IN, 1.3 * count + 5 + (3 if clip else 0)), dpi=DPI,
                     layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(len(panels) + (2 if clip else 0), 2)
+    grid = figure.add_gridspec(count + (5 if clip else 3), 1)
     # Up to the worst 95th percentile: one interrupted sample must not squeeze the others.
     bins = np.linspace(min(min(row["seconds"]) for row in panels),
                        1.1 * max(row["p95_s"] for row in panels), 81) * 1e3
     for k, row in enumerate(panels):
-        draw_distribution(figure.add_subplot(grid[k, 0]), row, bins,
-                          PLOT_COLORS[k % len(PLOT_COLORS)], last=k == len(panels) - 1)
-    draw_throughput(figure.add_subplot(grid[: len(panels), 1]), rows, names)
+        draw_distribution(figure.add_subplot(grid[k]), row, bins,
+                          PLOT_COLORS[k % len(PLOT_COLORS)], last=k == count - 1)
+    draw_throughput(figure.add_subplot(grid[count : count + 3]), rows, names)
     if clip:
-        draw_stages(figure.add_subplot(grid[len(panels) :, :]), clip)
+        draw_stages(figure.add_subplot(grid[count + 3 :]), clip)
     figure.suptitle(f"{report['side']} px, {report['environment']['cpu']}, "
-                    f"{report['environment']['cores']} cores", fontsize=9)
+                    f"{report['environment']['cores']} cores", fontsize=TITLE_PT)
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
@@ -56,11 +59,11 @@ def draw_distribution(axes: Any, row: dict[str, Any], bins: Any, color: str, las
     for style, key in (("-", "median_s"), ("--", "p95_s")):
         axes.axvline(row[key] * 1e3, color="black", linestyle=style, linewidth=1)
     axes.set_title(f"{row['engine']}: median {row['median_s'] * 1e3:.2f}, 95th percentile "
-                   f"{row['p95_s'] * 1e3:.2f} ms", fontsize=8, loc="left")
-    axes.set_ylabel("samples", fontsize=7)
-    axes.tick_params(labelsize=7, labelbottom=last)
+                   f"{row['p95_s'] * 1e3:.2f} ms", fontsize=TEXT_PT, loc="left")
+    axes.set_ylabel("samples", fontsize=TEXT_PT)
+    axes.tick_params(labelsize=TEXT_PT, labelbottom=last)
     if last:
-        axes.set_xlabel(f"latency at batch {row['batch']}, ms", fontsize=8)
+        axes.set_xlabel(f"latency at batch {row['batch']}, ms", fontsize=TEXT_PT)
 
 
 def draw_throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
@@ -75,16 +78,16 @@ def draw_throughput(axes: Any, rows: Sequence[dict[str, Any]], names: Sequence[s
     axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("batch, faces", fontsize=8)
-    axes.set_ylabel("throughput, faces/s", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7)
+    axes.set_xlabel("batch, faces", fontsize=TEXT_PT)
+    axes.set_ylabel("throughput, faces/s", fontsize=TEXT_PT)
+    axes.tick_params(labelsize=TEXT_PT)
+    axes.legend(fontsize=TEXT_PT, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def draw_stages(axes: Any, clip: dict[str, Any]) -> None:
     """Draw the median of every stage, one bar per run."""
     parts = ("read", "detect", "crop", "infer", "crop and infer", "track", "draw", "write")
-    runs = {"at full speed": clip["offline"], "at the clip's frame rate": clip["live"]}
+    runs = {"at full\nspeed": clip["offline"], "at the clip's\nframe rate": clip["live"]}
     present = [part for part in parts if part in clip["offline"]["stages"]]
     lefts = np.zeros(len(runs))
     for k, part in enumerate(present):
@@ -95,11 +98,11 @@ def draw_stages(axes: Any, clip: dict[str, Any]) -> None:
                   label=part, edgecolor="white")
         lefts += widths
     age = clip["live"]["stages"]["age"]
-    axes.set_title(f"{clip['clip']}: {clip['offline']['frames_per_s']:.0f} frames/s; live, the "
+    axes.set_title(f"{clip['clip']}: {clip['offline']['frames_per_s']:.0f} frames/s\nLive, the "
                    f"age of a result is {age['median_s'] * 1e3:.0f} ms (95th percentile "
-                   f"{age['p95_s'] * 1e3:.0f}), {clip['live']['dropped']} frames dropped",
-                   fontsize=8, loc="left")
-    axes.set_xlabel("median per frame, ms", fontsize=8)
+                   f"{age['p95_s'] * 1e3:.0f}); {clip['live']['dropped']} frames dropped",
+                   fontsize=TEXT_PT, loc="left")
+    axes.set_xlabel("median per frame, ms", fontsize=TEXT_PT)
     axes.margins(y=0.25)
-    axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7, ncols=len(present), loc="lower right")
+    axes.tick_params(labelsize=TEXT_PT)
+    axes.legend(fontsize=TEXT_PT, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
