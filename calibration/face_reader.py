@@ -9,7 +9,7 @@ from feredge.runtime.detect.base import Detector
 from feredge.runtime.errors import SourceError
 from feredge.runtime.preprocess.geometry import whole_picture
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.results import Array
+from feredge.runtime.results import Array, Faces
 from feredge.runtime.sources.pictures import read_picture
 from feredge.runtime.spec import CropSpec, InputSpec
 
@@ -19,13 +19,14 @@ class PictureFaces:
     """The face boxes of a picture.
 
     `picture_bgr` is `(h, w, 3)` uint8, `boxes_xyxy` `(n, 4)`, or with the roll `(n, 5)`, best
-    first. `whole`
-    is the crop that takes a picture which already is a face crop; None for a scene.
+    first. `whole` is the crop that takes a picture which already is a face crop; None for a scene.
+    `faces` are the `n` detected faces of a scene; None for a face crop.
     """
 
     picture_bgr: Array
     boxes_xyxy: Array
     whole: CropSpec | None
+    faces: Faces | None = None
 
     def crops(self, input: InputSpec, crop: CropSpec) -> Array:
         """Return the faces as a network's input, `(n, 3, side, side)` float32."""
@@ -62,4 +63,5 @@ class FaceReader:
         if not len(faces):
             self.without_face.append(file)
             return None
-        return PictureFaces(picture, faces.oriented_boxes[: self.max_faces], None)
+        faces = faces[: self.max_faces]
+        return PictureFaces(picture, faces.oriented_boxes, None, faces)

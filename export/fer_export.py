@@ -30,7 +30,7 @@ INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agre
 MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
                    "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
                    "crop_scale", "crop_shift_y", "crop_align", "report", "serving",
-                   "calibrate_confidence")
+                   "calibrate_confidence", "confidence")
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -41,6 +41,7 @@ class ExportOptions:
     sensitivity: bool = False
     validation_data: str | None = None
     calibrate_confidence: bool = False
+    confidence: str | None = None
     force: bool = False
     output: str = "."
     name: str | None = None
@@ -71,6 +72,10 @@ class ExportOptions:
         parser.add_argument("--calibrate-confidence", action="store_true",
                             help="fit a temperature on one half of --validation-data, so that the "
                                  "confidence is the accuracy; labels stay the same")
+        parser.add_argument("--confidence", metavar="FILE",
+                            help="the model of the confidence, from python -m "
+                                 "feredge.export.fit_confidence (default: the bundled one, with "
+                                 "bundled weights and detector)")
         add_int8_arguments(parser)
         add_input_arguments(parser)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from feredge.calibration.ranges import Ranges
 from feredge.export.confidence import calibrate_confidence, int8_error
+from feredge.export.confidence_file import confidence_of
 from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
 from feredge.export.int8.gate import GateError
 from feredge.export.int8.ranges import bundled_ranges
@@ -54,7 +55,7 @@ def write_export(options: ExportOptions) -> dict[str, Any]:
     name = check_name(options.name or network_named(options.model).name)
     output, steps = Path(options.output), Steps(options.quiet)
     check_inputs(output, [f"{name}{suffix}" for suffix in SUFFIXES],
-                 (options.checkpoint, options.backbone_from, options.ranges),
+                 (options.checkpoint, options.backbone_from, options.ranges, options.confidence),
                  (options.calibration_data, options.validation_data))
     if options.serving is not None:
         check_served(output / f"{name}.{options.serving}",
@@ -77,6 +78,7 @@ def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -
     job = open_job(options, folder, name, steps)
     check_space(folder, size_of_files(job))
     job, report = apply_temperature(check_parity(job))
+    job = with_confidence(job)
     save(job.model, job.spec, job.path(".onnx"))
     report |= {"model": json.loads(job.spec.to_json()), "parity": job.spec.quality["parity"]}
     if options.int8:
@@ -117,6 +119,13 @@ def apply_temperature(job: ExportJob) -> tuple[ExportJob, dict[str, Any]]:
         return job, {}
     job, facts = calibrate_confidence(job)
     return job, {"confidence": facts}
+
+
+def with_confidence(job: ExportJob) -> ExportJob:
+    """Return the job with the model of the confidence in its spec; see `confidence_of`."""
+    options = job.options
+    model = confidence_of(job.network, job.spec, options.confidence, options.detector.path is None)
+    return replace(job, spec=replace(job.spec, confidence=model))
 
 
 def write_report(report: Mapping[str, Any], folder: Path, name: str, form: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feredge.benchmarks.eval.labeled import LabeledPictures, pictures_in_folders
+from feredge.calibration.labeled import LabeledPictures, pictures_in_folders
 from feredge.runtime.errors import SourceError
 
 RAF_DB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")  # from 1

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from feredge.benchmarks.eval.coverage import Selective, selective_scores
-from feredge.benchmarks.eval.labeled import LabeledPictures
 from feredge.benchmarks.eval.scores import (
     Comparison,
     Groups,
@@ -21,6 +20,7 @@ from feredge.benchmarks.eval.scores import (
     score_groups,
 )
 from feredge.calibration.face_reader import FaceReader
+from feredge.calibration.labeled import LabeledPictures
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SourceError, require

@@ -10,10 +10,10 @@ from typing import Any
 
 from feredge.benchmarks.eval.datasets import DATASETS
 from feredge.benchmarks.eval.evaluation import Evaluation, evaluate_engines
-from feredge.benchmarks.eval.labeled import LabeledPictures, pictures_in_folders, pictures_of_csv
 from feredge.benchmarks.eval.options import STDOUT, EvalOptions
 from feredge.benchmarks.eval.plot import check_plot_path, write_plot
 from feredge.benchmarks.eval.records import environment, write_results
+from feredge.calibration.labeled import LabeledPictures, pictures_in_folders, pictures_of_csv
 from feredge.runtime.detect import open_detector
 from feredge.runtime.engines import open_engine
 from feredge.runtime.errors import SourceError, require

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from feredge.benchmarks.eval.evaluation import evaluate_engines
-from feredge.benchmarks.eval.labeled import pictures_of_csv
 from feredge.benchmarks.experiments.command import Experiment, Results
 from feredge.benchmarks.experiments.tables import detection
 from feredge.benchmarks.experiments.tiles import measure_tiles
+from feredge.calibration.labeled import pictures_of_csv
 from feredge.runtime.detect import Detector, DetectorOptions, open_detector
 from feredge.runtime.engines import open_engine
 from feredge.runtime.results import Array

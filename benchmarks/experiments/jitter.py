@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from feredge.benchmarks.eval.labeled import pictures_in_folders
+from feredge.calibration.labeled import pictures_in_folders
 from feredge.runtime.results import Array
 from feredge.runtime.sources.pictures import read_picture
 

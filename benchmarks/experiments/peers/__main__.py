@@ -25,11 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from feredge.benchmarks.eval.labeled import (
-    LabeledPictures,
-    pictures_in_folders,
-    pictures_of_csv,
-)
 from feredge.benchmarks.eval.records import write_results
 from feredge.benchmarks.eval.scores import mean_interval
 from feredge.benchmarks.experiments.command import Experiment, Results
@@ -41,6 +36,11 @@ from feredge.benchmarks.experiments.peers.packages import (
     installed_mb,
 )
 from feredge.calibration.class_folders import canonical_name
+from feredge.calibration.labeled import (
+    LabeledPictures,
+    pictures_in_folders,
+    pictures_of_csv,
+)
 from feredge.runtime.detect.weights import detector_path
 
 STARTS = 3

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import beta
 from sklearn.metrics import balanced_accuracy_score
 
-from feredge.benchmarks.eval.labeled import pictures_of_csv
 from feredge.benchmarks.eval.scores import compare, mean_interval, score, score_groups
 from feredge.calibration.class_folders import canonical_name
+from feredge.calibration.labeled import pictures_of_csv
 
 
 def test_the_interval_is_that_of_a_proportion():

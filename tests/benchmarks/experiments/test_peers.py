@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from feredge.benchmarks.eval.labeled import pictures_in_folders, pictures_of_csv
 from feredge.benchmarks.experiments.peers.__main__ import (
     accuracy,
     run_peer,
     without_contempt,
 )
 from feredge.benchmarks.experiments.peers.packages import PEERS, installed_mb
+from feredge.calibration.labeled import pictures_in_folders, pictures_of_csv
 
 
 def test_a_runner_answers_in_a_process_of_its_own(exported, photos, detector_path, faces_48px):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from feredge.benchmarks.eval.labeled import pictures_of_csv
+from feredge.calibration.labeled import pictures_of_csv
 from feredge.runtime import Faces, open_detector, open_engine
 from feredge.runtime.errors import SpecError
 from feredge.runtime.pipeline import classify
