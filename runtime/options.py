@@ -28,18 +28,24 @@ class EngineOptions:
         path: an ONNX file or a plan that `fer-export` wrote; None is the bundled network.
         cuda_graphs: replay the launches of a frame on a GPU as one graph.
         allow_random_weights: run a network without trained weights, to measure its speed.
+        provider: onnxruntime's execution provider for an ONNX file; None: the CPU.
     """
 
     path: str | Path | None = None
     cuda_graphs: bool = True
     allow_random_weights: bool = False
+    provider: str | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add `--engine`, `--cuda-graphs` and `--allow-random-weights` to a command."""
+        """Add `--engine`, `--provider`, `--cuda-graphs` and `--allow-random-weights`."""
         parser.add_argument("--engine", metavar="PATH",
                             help="an ONNX file or a plan that fer-export wrote (default: the "
                                  "bundled network)")
+        parser.add_argument("--provider", metavar="NAME",
+                            help="onnxruntime's execution provider for an ONNX file: cpu, "
+                                 "openvino, cuda, tensorrt, tensorrt-rtx, xnnpack or qnn, if the "
+                                 "installed package has it (cpu)")
         parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction,
                             default=cls.cuda_graphs,
                             help="replay the launches of a frame on a GPU as one graph (default: "
@@ -50,7 +56,8 @@ class EngineOptions:
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> EngineOptions:
         """Return the options that were parsed from the arguments of `add_arguments`."""
-        return cls(arguments.engine, arguments.cuda_graphs, arguments.allow_random_weights)
+        return cls(arguments.engine, arguments.cuda_graphs, arguments.allow_random_weights,
+                   arguments.provider)
 
 
 @dataclass(frozen=True)

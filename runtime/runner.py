@@ -117,8 +117,8 @@ def open_pipeline(
     """Open engine, detector and outputs; the stack closes them."""
     concurrent = concurrent_frames(options, source)
     threads = max(cores() // concurrent, 1) if concurrent > 1 else None
-    engine = stack.enter_context(
-        open_engine(options.engine.path, options.engine.cuda_graphs, threads))
+    engine = stack.enter_context(open_engine(
+        options.engine.path, options.engine.cuda_graphs, threads, options.engine.provider))
     check_trained(engine.spec, options.engine.allow_random_weights)
     detector = stack.enter_context(open_detector(
         options.detector, engine, threads, live_rate(source)))

@@ -1,4 +1,4 @@
-"""The CPU backend: ONNX graphs in onnxruntime, crops by OpenCV."""
+"""The onnxruntime backend: ONNX graphs on the CPU or another provider, crops by OpenCV."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from feredge.runtime import machine
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.engines.onnx_check import read_onnx
+from feredge.runtime.engines.providers import CPU, PROVIDERS, ParityCheck, find_provider
 from feredge.runtime.environment import load_onnxruntime
 from feredge.runtime.errors import EngineError, SpecError
 from feredge.runtime.gpu.frame_layout import bgr_of
@@ -24,17 +25,21 @@ FULL_BATCH_PX = 224  # side up to which so many faces go into one batch
 MAX_MEMORY_BYTES = 3 << 29  # 1.5 GiB for the tensors of all sessions: a damaged file asks for more
 
 
-def open_session(path: Path, threads: int | None = None) -> Any:
-    """Open an ONNX file on the CPU, once its content has been checked.
+def open_session(path: Path, threads: int | None = None, provider: str = CPU) -> Any:
+    """Open an ONNX file, once its content has been checked.
 
     Args:
         path: the file.
-        threads: how many one run may use; None: one a core.
+        threads: how many one run may use on the CPU; None: one a core.
+        provider: see `PROVIDERS`; the CPU runs the operators that it does not have.
 
     Raises:
-        EngineError: the file is refused, or onnxruntime cannot read it, with its reason.
+        EngineError: the file is refused, or onnxruntime cannot read it, with its reason; or the
+            provider does not start.
+        UsageError: the provider is unknown or not available.
     """
     content, ort = read_onnx(path), load_onnxruntime()
+    wanted = find_provider(provider).name
     limit_memory()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
@@ -44,15 +49,19 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            content, options, providers=list(dict.fromkeys([wanted, PROVIDERS[CPU].name])))
         # Read once here: text that is not UTF-8 fails only when it is read.
         for value in (*session.get_inputs(), *session.get_outputs()):
             _ = value.name, value.shape, value.type
         _ = session.get_modelmeta().custom_metadata_map
-        return session
     except Exception as error:  # onnxruntime's exceptions share no base but this one
         raise EngineError(f"{path} is no ONNX file that onnxruntime can run: {reason_of(error)}"
                           ) from error
+    if wanted not in session.get_providers():  # onnxruntime falls back to the CPU by itself
+        raise EngineError(f"provider {provider} does not start here: its libraries or its device "
+                          "are missing; leave out `provider` to use the CPU")
+    return session
 
 
 @cache
@@ -89,14 +98,21 @@ def reason_of(error: Exception) -> str:
 class OnnxEngine(Engine):
     """A network in onnxruntime, with the ModelSpec that its metadata holds."""
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        self.session = open_session(path, threads)
+    def __init__(
+        self, path: Path, threads: int | None = None, provider: str | None = None
+    ) -> None:
+        self.session = open_session(path, threads, provider or CPU)
         self.spec = embedded_spec(self.session, path)
         side = self.spec.input.side
         self.max_batch = max(min(MAX_BATCH, MAX_BATCH * FULL_BATCH_PX**2 // side**2), 1)
         self.name = str(path)
         check_signature(self.session, self.spec, path)
-        machine.warn_if_unfit(self.spec, path)
+        self.parity: ParityCheck | None = None
+        if provider in (None, CPU):
+            machine.warn_if_unfit(self.spec, path)
+        else:
+            reference = open_session(path, threads)
+            self.parity = ParityCheck(provider, lambda crops: self._run(reference, crops))
 
     def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
         from feredge.runtime.preprocess.opencv import crop_faces
@@ -106,12 +122,20 @@ class OnnxEngine(Engine):
         return self._infer(np.concatenate(crops) if len(crops) > 1 else crops[0])
 
     def _infer(self, crops: Array) -> Array:
-        (probabilities,) = run_session(self.session, [OUTPUT_NAME], {INPUT_NAME: crops}, self.name)
+        probabilities = self._run(self.session, crops)
+        if self.parity is not None:
+            self.parity.add(crops, probabilities)
+        return probabilities
+
+    def _run(self, session: Any, crops: Array) -> Array:
+        (probabilities,) = run_session(session, [OUTPUT_NAME], {INPUT_NAME: crops}, self.name)
         return np.asarray(probabilities, np.float32)
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the session, and report what was compared with the CPU."""
         self.session = None
+        if self.parity is not None:
+            self.parity.close()
 
 
 def embedded_spec(session: Any, path: Path) -> ModelSpec:
