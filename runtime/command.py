@@ -16,6 +16,8 @@ from feredge.runtime.errors import FeredgeError
 from feredge.runtime.logs import Console
 
 EXIT_PARTLY, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+# Flags that have another name than their parameter.
+FLAGS = {"size": "detector_size", "password_file": "mqtt_password_file"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,6 +26,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
         as_json = "--log-json" in sys.argv
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message and unknown[:1] != "-" and "--source" in self._option_string_actions:
+            message += "; pass what to read with --source"
         Console(self.prog, as_json).error(f"{message[:200]}; see {self.prog} --help")
         sys.exit(EXIT_ERROR)
 
@@ -94,7 +99,10 @@ def with_flags(message: str) -> str:
 
     `` `max_silence_s` `` becomes `--max-silence`.
     """
-    return re.sub(r"`([a-z_]+?)(_s|_px)?`", lambda name: f"--{name[1].replace('_', '-')}", message)
+    def flag(name: re.Match[str]) -> str:
+        return "--" + FLAGS.get(name[1], name[1]).replace("_", "-")
+
+    return re.sub(r"`([a-z_]+?)(_s|_px)?`", flag, message)
 
 
 def run_command(

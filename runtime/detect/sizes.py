@@ -68,7 +68,7 @@ class DetectionSize:
         why = " to keep the frame rate" if self.frames_per_s is not None else ""
         warnings.warn(f"detection runs at {size_px} px{why}, where faces under {seen_px} px are "
                       f"often missed: faces of {self.options.min_face_px} px need "
-                      f"--detector-size {needed}; --min-face {seen_px} accepts this", stacklevel=3)
+                      f"`size_px` {needed}; `min_face_px` {seen_px} accepts this", stacklevel=3)
 
     def record(self, seconds: float, canvas_px: int) -> None:
         """Record the time of a detection, from which the size for a live source follows.

@@ -38,7 +38,7 @@ class PlanDetector(Detector):
         tensorrt_for(path, self.spec.target)
         if (size.options.size_px or 0) > self.spec.size_px:
             raise EngineError(f"{path} takes frames of up to {self.spec.size_px} px; pass "
-                              f"--detector-size {self.spec.size_px} or less, or build it larger")
+                              f"`size_px` {self.spec.size_px} or less, or build it larger")
         self.size = replace(size, most_px=self.spec.size_px, frames_per_s=None)
         options = RunnerOptions(RAW_BGR, black=True, frames=frames)
         plan = Plan(path, content, self.spec.target)

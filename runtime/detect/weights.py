@@ -70,12 +70,12 @@ def download(url: str, target: Path) -> None:
             content = response.read(SIZE_BYTES + 1)
         if not is_yunet(content):
             raise EngineError(f"{url} is not the expected file (its SHA-256 differs); leave out "
-                              "--detector for the bundled detector")
+                              "`detector` for the bundled detector")
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as temporary:
             temporary.write_bytes(content)
     except (OSError, OutputError) as error:
         raise EngineError(f"YuNet could not be downloaded from {url} ({error}); download it "
-                          "elsewhere and pass it with --detector PATH, or leave out --detector for "
+                          "elsewhere and pass its path as `detector`, or leave out `detector` for "
                           "the bundled detector") from error
     print(f"stored in {target}", file=sys.stderr)

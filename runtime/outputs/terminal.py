@@ -18,7 +18,7 @@ PROGRESS_S = 0.5  # between two updates of the progress line
 PROBE = "import cv2; cv2.namedWindow('feredge'); cv2.destroyAllWindows()"
 PROBE_S = 30.0
 NO_WINDOW = ("no window can be opened here: there is no screen, or this cv2 has no display; use "
-             "--no-display with --output or --jsonl")
+             "`output` or `jsonl` instead of `display`")
 
 
 class Text:

@@ -47,7 +47,7 @@ class BrokerAddress:
             raise UsageError(f"publish: the broker's address is malformed: {error}") from error
         if parts.password is not None:
             raise UsageError("publish: a password in the address can be read by every process: put "
-                             "it into a file and pass --mqtt-password-file FILE")
+                             "it into a file and pass its path as `password_file`")
         if parts.scheme not in SCHEMES or not parts.hostname:
             raise UsageError("publish: expected mqtt://[user@]host[:port][/prefix]; mqtts:// uses "
                              "TLS")

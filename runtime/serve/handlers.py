@@ -126,7 +126,7 @@ class Handlers:
         """
         content = self.page.content
         if not content.has_pictures:
-            raise web.HTTPNotFound(text="pictures are not served (--no-images)\n")
+            raise web.HTTPNotFound(text="pictures are not served: this run writes no images\n")
         sources = content.sources or ("",)
         source = request.query.get("source", sources[0])
         if source not in sources:

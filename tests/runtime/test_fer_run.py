@@ -1,19 +1,23 @@
 """fer-run as a user runs it: pictures, folders, clips, and what goes wrong."""
 
+import ast
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+import feredge.runtime
 from feredge.runtime import open_detector, predict
 from feredge.runtime import run as api_run
 from feredge.runtime.detect import DetectorOptions
@@ -575,7 +579,8 @@ def test_a_run_needs_no_home(exported, detector_path, portrait, tmp_path):
 def test_a_wrong_argument_is_one_line(capfd):
     for wrong, said in ((("--max-faces", "x"), "'x' is not a whole number"),
                         (("--reuse", "nan"), "'nan' is not a number above 0"),
-                        (("--camera", "9" * 5000), "--camera"), (("--nonsense",), "--nonsense")):
+                        (("--camera", "9" * 5000), "--camera"), (("--nonsense",), "--nonsense"),
+                        (("--max-faces", "1", "y.jpg"), "y.jpg; pass what to read with --source")):
         with pytest.raises(SystemExit) as ended:
             main(["--source", "x", *wrong])
         err = capfd.readouterr().err
@@ -613,6 +618,20 @@ def test_errors_from_python_name_parameters_not_flags(exported, portrait):
     with pytest.raises(UsageError, match="`reuse` needs tracks"):
         api_run(RunOptions((str(portrait),), EngineOptions(exported / "manet.int8.onnx"),
                            tracks=TrackOptions(reuse=3.0)))
+
+
+def test_no_error_of_the_api_names_a_flag_of_fer_run():
+    """A command prints `parameter` as its flag; an error of Python code must not name flags."""
+    flags = {flag for action in run_arguments()._actions for flag in action.option_strings}
+    folder = Path(feredge.runtime.__file__).parent
+    named = [
+        (str(file.relative_to(folder)), node.value)
+        for file in folder.rglob("*.py") if "batch" not in str(file.relative_to(folder))
+        for statement in ast.walk(ast.parse(file.read_text())) if isinstance(statement, ast.Raise)
+        for node in ast.walk(statement) if isinstance(node, ast.Constant)
+        if isinstance(node.value, str) and "fer-" not in node.value
+        and flags & set(re.findall("--[a-z-]+", node.value))]
+    assert named == []
 
 
 def test_a_run_that_cannot_start_keeps_the_results_of_the_run_before(portrait, tmp_path):

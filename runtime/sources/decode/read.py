@@ -71,7 +71,7 @@ def decode_picture(name: str, content: bytes, max_pixels: int = MAX_PIXELS) -> A
         picture = parse_picture(content)
         reduction = reduction_of(picture, max_pixels)
         if reduction > 1:
-            logger.warning("%s: %dx%d pixels exceed the limit of %d (--max-pixels): decoded at "
+            logger.warning("%s: %dx%d pixels exceed the limit of %d (max_pixels): decoded at "
                            "1/%d of its size", name, picture.width, picture.height, max_pixels,
                            reduction)
         if not picture.is_plain:

@@ -22,7 +22,7 @@ def test_the_size_is_what_the_smallest_face_needs(shape, min_face_px, expected):
 def test_a_size_that_cannot_see_the_smallest_face_is_warned_about_once():
     size = DetectionSize(DetectorOptions(size_px=320))
     with pytest.warns(UserWarning, match=r"at 320 px, where faces under 120 px .*"
-                                         r"faces of 40 px need --detector-size 960") as warned:
+                                         r"faces of 40 px need `size_px` 960") as warned:
         assert size.of(FULL_HD) == size.of(FULL_HD) == 320
     assert len(warned) == 1
     with warnings.catch_warnings():

@@ -63,7 +63,7 @@ def test_another_file_under_the_address_is_refused_and_not_kept(server, tmp_path
 
 def test_no_network_names_the_address_and_the_argument(server, tmp_path):
     _, address = server
-    with pytest.raises(EngineError, match=r"could not be downloaded.*missing\.onnx.*--detector"):
+    with pytest.raises(EngineError, match=r"could not be downloaded.*missing\.onnx.*`detector`"):
         download(f"{address}/missing.onnx", tmp_path / "face.onnx")
 
 

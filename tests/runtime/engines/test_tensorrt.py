@@ -617,7 +617,7 @@ def test_a_plan_of_other_inputs_is_refused(plan, detector_path, detector_plan, e
     with pytest.raises(EngineError, match="not a YuNet-format"):
         open_detector(tmp_path / "other.plan")
     write_sidecar(detector_plan, DetectorSpec(TARGET, "0" * 64, 320))
-    with pytest.raises(EngineError, match="--detector-size 320 or less"):
+    with pytest.raises(EngineError, match="`size_px` 320 or less"):
         open_detector(DetectorOptions(detector_plan, 640))
 
 
