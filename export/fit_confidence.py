@@ -129,7 +129,7 @@ def read_features(
         probabilities = engine.infer(found.crops(spec.input, spec.crop))
         faces = found.faces.with_probabilities(probabilities, spec.labels)
         quality = measure_quality(found.picture_bgr, faces)
-        rows.append(confidence_features(faces, quality)[0])
+        rows.append(confidence_features(probabilities, quality)[0])
         right.append(bool(faces.label_ids[0] == truth))
     return np.array(rows).reshape(-1, len(CONFIDENCE_FEATURES)), np.array(right, bool)
 

@@ -93,7 +93,7 @@ def measure_sharpness(frame_bgr: Array, box_xyxy: Array) -> float:
     return float(cv2.Laplacian(gray, cv2.CV_32F).var() / max(float(gray.var()), 1.0))
 
 
-def confidence_features(faces: Faces, quality: FaceQuality) -> Array:
+def confidence_features(probabilities: Array, quality: FaceQuality) -> Array:
     """Return the features of the confidence model, `(n, features)` float64.
 
     The columns are `CONFIDENCE_FEATURES`: the log odds of the most probable class, the logarithm of
@@ -101,10 +101,10 @@ def confidence_features(faces: Faces, quality: FaceQuality) -> Array:
     absolute roll (in units of 45 degrees) and yaw.
 
     Args:
-        faces: classified.
+        probabilities: `(n, classes)`.
         quality: of the same faces.
     """
-    ordered = np.sort(faces.probabilities.astype(np.float64), axis=1)[:, ::-1]
+    ordered = np.sort(probabilities.astype(np.float64), axis=1)[:, ::-1]
     first, second = ordered[:, :2].clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY).T
     columns = [np.log(first / (1 - first)), np.log(first / second), quality.scores,
                np.log(np.maximum(quality.sizes_px, 1)), np.log(np.maximum(quality.sharpness, 1e-3)),
@@ -122,7 +122,18 @@ def predict_confidence(frame_bgr: Array, faces: Faces, model: ConfidenceSpec | N
     """
     if model is None or not len(faces):
         return np.asarray(faces.probabilities.max(axis=1, initial=0), np.float32)
-    features = confidence_features(faces, measure_quality(frame_bgr, faces))
+    return apply_model(faces.probabilities, measure_quality(frame_bgr, faces), model)
+
+
+def apply_model(probabilities: Array, quality: FaceQuality, model: ConfidenceSpec) -> Array:
+    """Return the confidence of faces whose quality is measured, `(n,)` float32.
+
+    Args:
+        probabilities: `(n, classes)`.
+        quality: of the same faces.
+        model: of the network's ModelSpec.
+    """
+    features = confidence_features(probabilities, quality)
     weights = np.array([model.weights.get(name, 0.0) for name in CONFIDENCE_FEATURES])
     log_odds = features @ weights + model.bias
     return np.asarray(1 / (1 + np.exp(-log_odds.clip(-50, 50))), np.float32)

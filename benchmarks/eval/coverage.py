@@ -57,17 +57,19 @@ class Selective:
 
 
 def selective_scores(
-    probabilities: Array, truth: Array, labels: Sequence[str], groups: Array | None = None
+    probabilities: Array, truth: Array, labels: Sequence[str], groups: Array | None = None,
+    confidence: Array | None = None,
 ) -> Selective:
-    """Return the risk-coverage curve; the confidence is the largest probability.
+    """Return the risk-coverage curve.
 
     Args:
         probabilities: `(n, classes)`, n above 0.
         truth: `(n,)` class numbers.
         labels: the names of the classes.
         groups: `(n,)` names of groups, or None.
+        confidence: `(n,)`, that each label is right; None: the largest probability.
     """
-    confidence = probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1) if confidence is None else confidence
     order = np.argsort(-confidence, kind="stable")
     confidence, truth = confidence[order], truth[order]
     right = probabilities.argmax(axis=1)[order] == truth

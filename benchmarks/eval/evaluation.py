@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from feredge.calibration.labeled import LabeledPictures
 from feredge.runtime.detect.base import Detector
 from feredge.runtime.engines.base import Engine
 from feredge.runtime.errors import EngineError, SourceError, require
+from feredge.runtime.quality import FaceQuality, apply_model, measure_quality
 from feredge.runtime.results import Array
 from feredge.runtime.spec import ModelSpec
 
@@ -32,7 +33,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class EngineScores:
-    """The scores of one network; `faces_per_s` is inference alone, in batches of up to 32 faces."""
+    """The scores of one network.
+
+    `faces_per_s` is inference alone, in batches of up to 32 faces. The confidence of `selective` is
+    that of the model in the ModelSpec, which needs scenes, else the probability of the label; with
+    a model `by_probability` is the curve of the probability.
+    """
 
     engine: str
     scores: Scores
@@ -40,6 +46,7 @@ class EngineScores:
     selective: Selective
     groups: Groups | None = None
     against_first: Comparison | None = None
+    by_probability: Selective | None = None
 
 
 @dataclass(frozen=True)
@@ -97,30 +104,36 @@ def evaluate_engines(
         dict(Counter(data.classes[row] for row in np.flatnonzero(places < 0))),
         [label for place, label in enumerate(labels) if place not in places[rows]],
         list(reader.broken.values()), [data.name(file) for file in reader.without_face],
-        score_engines(list(engines), predictions, places[rows], labels,
+        score_engines(engines, predictions, places[rows], labels,
                       [data.name(data.files[row]) for row in rows],
                       None if groups is None else groups[rows]),
     )
 
 
 def score_engines(
-    engines: Sequence[str], predictions: Predictions, truth: Array, labels: Sequence[str],
+    engines: Mapping[str, Engine], predictions: Predictions, truth: Array, labels: Sequence[str],
     names: Sequence[str], groups: Array | None,
 ) -> list[EngineScores]:
     """Score every network, and compare each after the first with the first."""
     first = predictions.probabilities[0]
-    return [
-        EngineScores(
-            engine, score(probabilities, truth, labels), len(truth) / seconds,
-            selective_scores(probabilities, truth, labels, groups),
+    found = []
+    for (name, engine), probabilities, seconds in zip(
+            engines.items(), predictions.probabilities, predictions.seconds):
+        model, quality = engine.spec.confidence, predictions.quality
+        confidence = (None if model is None or quality is None
+                      else apply_model(probabilities, quality, model))
+        by_probability = selective_scores(probabilities, truth, labels, groups)
+        found.append(EngineScores(
+            name, score(probabilities, truth, labels), len(truth) / seconds,
+            by_probability if confidence is None
+            else selective_scores(probabilities, truth, labels, groups, confidence),
             None if groups is None
             else score_groups(probabilities.argmax(axis=1) == truth, groups),
             None if probabilities is first
             else compare(first, probabilities, truth, names, labels),
-        )
-        for engine, probabilities, seconds in zip(
-            engines, predictions.probabilities, predictions.seconds)
-    ]
+            None if confidence is None else by_probability,
+        ))
+    return found
 
 
 def common_labels(engines: Mapping[str, Engine]) -> tuple[str, ...]:
@@ -140,19 +153,38 @@ def common_labels(engines: Mapping[str, Engine]) -> tuple[str, ...]:
     return labels
 
 
-def crops_of(reader: FaceReader, file: Path, specs: Sequence[ModelSpec]) -> list[Array] | None:
-    """Return the face of a picture for each network, `(1, 3, side, side)` float32; None without."""
+@dataclass(frozen=True)
+class FaceInput:
+    """One face: its crop for each network, `(1, 3, side, side)` float32, and its quality.
+
+    `quality` is None for a picture that is a face crop.
+    """
+
+    crops: list[Array]
+    quality: FaceQuality | None
+
+
+def read_face(reader: FaceReader, file: Path, specs: Sequence[ModelSpec]) -> FaceInput | None:
+    """Return the face of a picture; None without one."""
     found = reader.read(file)
-    return None if found is None else [found.crops(spec.input, spec.crop) for spec in specs]
+    if found is None:
+        return None
+    quality = (None if found.faces is None
+               else measure_quality(found.picture_bgr, found.faces))
+    return FaceInput([found.crops(spec.input, spec.crop) for spec in specs], quality)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The probabilities `(n, classes)` and seconds of each network, for the files in `rows`."""
+    """The probabilities `(n, classes)` and seconds of each network, for the files in `rows`.
+
+    `quality` is that of the faces of scenes; None for face crops.
+    """
 
     rows: Array
     probabilities: list[Array]
     seconds: list[float]
+    quality: FaceQuality | None
 
 
 def classify_pictures(
@@ -162,20 +194,30 @@ def classify_pictures(
     tqdm = require("tqdm", "bench").tqdm
     specs = [engine.spec for engine in engines]
     rows: list[int] = []
+    qualities: list[FaceQuality] = []
     parts: list[list[Array]] = [[] for _ in engines]
     seconds = [0.0] * len(engines)
     # disable=None hides the bar unless stderr is a terminal.
     with tqdm(total=len(files), unit="picture", disable=None, leave=False) as bar:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            found = {start + place: crops for place, file in enumerate(batch)
-                     if (crops := crops_of(reader, file, specs)) is not None}
+            found = {start + place: face for place, file in enumerate(batch)
+                     if (face := read_face(reader, file, specs)) is not None}
             rows += found
-            for place, faces in enumerate(zip(*found.values())):
+            qualities += [face.quality for face in found.values() if face.quality is not None]
+            for place, faces in enumerate(zip(*(face.crops for face in found.values()))):
                 batch_crops = np.concatenate(faces)
                 start_s = time.perf_counter()
                 parts[place].append(engines[place].infer(batch_crops))
                 seconds[place] += time.perf_counter() - start_s
             bar.update(len(batch))
     return Predictions(np.array(rows, np.int64), [np.concatenate(part) for part in parts if part],
-                   seconds)
+                   seconds, join_quality(qualities))
+
+
+def join_quality(parts: Sequence[FaceQuality]) -> FaceQuality | None:
+    """Return the quality of all faces; None of none."""
+    if not parts:
+        return None
+    return FaceQuality(*(np.concatenate([getattr(part, column.name) for part in parts])
+                         for column in fields(FaceQuality)))

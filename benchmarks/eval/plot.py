@@ -84,6 +84,10 @@ def draw_coverage(axis: Any, engines: Sequence[EngineScores]) -> None:
     """Draw the risk-coverage curves of all networks, and their points with intervals."""
     for k, engine in enumerate(engines):
         color = PLOT_COLORS[k % len(PLOT_COLORS)]
+        if engine.by_probability:
+            axis.plot(*zip(*engine.by_probability.curve), ":", color=color,
+                      label=f"{engine.engine}, by probability alone, area "
+                            f"{engine.by_probability.area.value:.1%}")
         selective = engine.selective
         axis.plot(*zip(*selective.curve), color=color,
                   label=f"{engine.engine}, area {selective.area.value:.1%} "

@@ -54,6 +54,8 @@ def engine_lines(engine: EngineScores, labels: tuple[str, ...]) -> Iterator[str]
     for label, counts in zip(labels, scores.confusion):
         yield f"{label:<{wide}}" + "".join(f"{count:>{CELL}}" for count in counts)
     yield from selective_lines(engine.selective)
+    if engine.by_probability:
+        yield probability_line(engine.by_probability)
     if engine.groups:
         yield from group_lines(engine.groups)
     if engine.against_first:
@@ -71,6 +73,13 @@ def selective_lines(selective: Selective) -> Iterator[str]:
         if parts:
             yield f"at {middle.coverage:.0%} coverage: " + "; ".join(
                 part_text(name or "(not given)", part) for name, part in parts.items())
+
+
+def probability_line(selective: Selective) -> str:
+    """Return the curve of the probability in one line, beside that of the confidence model."""
+    accuracies = ", ".join(f"{percent(point.accuracy)} at {point.coverage:.0%}"
+                           for point in selective.points)
+    return f"by probability alone: {accuracies}; area {percent(selective.area)}"
 
 
 def part_text(name: str, part: Part) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from feredge.benchmarks.eval.evaluation import crops_of
+from feredge.benchmarks.eval.evaluation import read_face
 from feredge.benchmarks.experiments.tables.quality import accuracy as accuracy_table
 from feredge.benchmarks.fer_eval import main
 from feredge.calibration.face_reader import FaceReader
@@ -66,6 +66,7 @@ def test_two_networks_on_real_faces_are_scored_and_compared(run, few_faces, tmp_
     recalls = [row["recall"] for row in scores["classes"].values() if row["support"]]
     assert scores["balanced_accuracy"]["value"] == pytest.approx(np.mean(recalls))
     assert float32["against_first"] is None
+    assert float32["by_probability"] is None, "face crops have no quality"
     against = int8["against_first"]
     flips = against["flips"]
     assert 0.95 < against["agreement"] == pytest.approx(1 - len(flips) / found["faces"])
@@ -95,6 +96,10 @@ def test_scenes_of_a_csv_are_searched_and_grouped(run, photos, detector_path, tm
     assert groups["gap"]["value"] == pytest.approx(
         parts[groups["best"]]["accuracy"]["value"] - parts[groups["worst"]]["accuracy"]["value"])
     assert "gap from" in out and "contempt" in found["unseen"]
+    by_model, by_probability = engine["selective"], engine["by_probability"]
+    assert by_model["curve"][-1] == by_probability["curve"][-1], "all faces: the same labels"
+    limits = [curve["points"][0]["min_confidence"] for curve in (by_model, by_probability)]
+    assert limits[0] != limits[1] and "by probability alone: " in out
 
 
 def test_numbered_folders_are_named_by_labels(run, few_faces, tmp_path):
@@ -220,6 +225,6 @@ def test_a_best_face_outside_its_picture_does_not_end_the_run(few_faces, exporte
         reader, blind = (FaceReader(finder, max_faces=1) for finder in
                          (SimpleNamespace(detect=lambda picture: beyond), nowhere))
         file = find_pictures(few_faces)[0]
-        (crops,) = crops_of(reader, file, [engine.spec])
+        (crops,) = read_face(reader, file, [engine.spec]).crops
         assert crops.shape == (1, 3, 96, 96) and not reader.without_face
-        assert crops_of(blind, file, [engine.spec]) is None and blind.without_face == [file]
+        assert read_face(blind, file, [engine.spec]) is None and blind.without_face == [file]

@@ -49,6 +49,15 @@ def test_classes_and_groups_that_lose_their_labels_first_are_seen():
     assert sum(part.right for part in point.classes.values()) == 7
 
 
+def test_a_given_confidence_orders_the_faces_instead_of_the_probability():
+    probabilities, truth = predictions(np.linspace(0.99, 0.6, 10), np.arange(10) >= 3)
+    confidence = np.linspace(0.1, 0.8, 10)
+    selective = selective_scores(probabilities, truth, LABELS, confidence=confidence)
+    assert selective.points[-1].accuracy.value == 1
+    assert selective.points[-1].min_confidence == pytest.approx(confidence[3])
+    assert selective_scores(probabilities, truth, LABELS).points[-1].accuracy.value < 1
+
+
 def test_one_face_is_enough():
     selective = selective_scores(*predictions([0.9], np.array([True])), LABELS)
     assert selective.area.value == 0 and selective.points[-1].accuracy.value == 1
