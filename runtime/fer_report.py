@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feredge.runtime.command import new_parser, positive, run_command
-from feredge.runtime.history.queries import HistoryReport, read_report
+from feredge.runtime.history.queries import DEFAULT_MIN_PEOPLE, HistoryReport, read_report
 from feredge.runtime.history.report import report_csv, report_page, report_text, write_text
 
 PROGRAM = "fer-report"
 UNIT_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-DEFAULT_MIN_PEOPLE = 3
 
 
 def duration_s(text: str) -> int:

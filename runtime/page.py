@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feredge.runtime.errors import require
@@ -19,7 +20,8 @@ POLL_S = 0.1
 
 
 def open_page(
-    serve: str, token: str | None, pipeline: Pipeline, has_pictures: bool = True
+    serve: str, token: str | None, pipeline: Pipeline, has_pictures: bool = True,
+    history: Path | None = None,
 ) -> LivePage:
     """Serve the results of a pipeline.
 
@@ -28,6 +30,7 @@ def open_page(
         token: what other machines must pass, or `@FILE` that contains it.
         pipeline: what to show; the page is not added to its outputs.
         has_pictures: False: numbers only.
+        history: the history file whose last day is shown; None: none.
 
     Raises:
         OutputError: nothing can be served at the address.
@@ -36,6 +39,7 @@ def open_page(
     """
     require("aiohttp", "serve")
     require("prometheus_client", "serve")
+    from feredge.runtime.history.last_day import LastDay
     from feredge.runtime.serve.address import Address
     from feredge.runtime.serve.live_page import LivePage, PageContent
 
@@ -44,7 +48,8 @@ def open_page(
     page = LivePage(Address.parse(serve, secret), PageContent(
         pipeline.engine.spec.labels, lambda: page_facts(pipeline),
         lambda result: annotator.draw(result.frame.frame_bgr, result.faces),
-        has_pictures, tuple(part.name for part in parts) if len(parts) > 1 else ()))
+        has_pictures, tuple(part.name for part in parts) if len(parts) > 1 else (),
+        None if history is None else LastDay(history)))
     return page
 
 

@@ -130,7 +130,8 @@ def open_pipeline(
     )
     if options.page.serve is not None:
         page = open_page(options.page.serve, options.page.token, pipeline,
-                         has_pictures=not options.outputs.no_images)
+                         not options.outputs.no_images,
+                         None if options.history is None else options.history.path)
         outputs.plain.append(page)
     open_outputs(outputs, options, source, engine.spec)  # last: it truncates files
     if options.page.serve is not None:

@@ -13,6 +13,7 @@ from feredge.runtime.errors import OutputError, SourceError
 from feredge.runtime.history.store import open_database
 
 HOUR_S = 3600
+DEFAULT_MIN_PEOPLE = 3
 # People are tracks; a face without a track counts as a person of its own, as in a folder of
 # pictures.
 HOURLY = """

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from feredge.runtime.errors import FeredgeError
+from feredge.runtime.outputs.base import escape
 from feredge.runtime.palette import LABEL_COLORS
 from feredge.runtime.serve.connections import HEADERS, track_activity
 from feredge.runtime.serve.metrics import exposition
@@ -43,6 +45,7 @@ def application(page: LivePage) -> web.Application:
         web.get("/", handlers.get_page), web.get("/frame", handlers.get_frame),
         web.get("/stream", handlers.get_stream), web.get("/events", handlers.get_events),
         web.get("/metrics", handlers.get_metrics), web.get("/healthz", handlers.get_health),
+        web.get("/history", handlers.get_history),
     ])
     return app
 
@@ -92,7 +95,7 @@ class Handlers:
         content = page.content
         self.text = page_text({
             "labels": content.labels, "colors": LABEL_COLORS, "pictures": content.has_pictures,
-            "sources": content.sources or ("",)})
+            "sources": content.sources or ("",), "history": content.last_day is not None})
         self.policy = page_policy(self.text)
 
     @web.middleware
@@ -195,6 +198,17 @@ class Handlers:
         """Return the numbers in the text format of Prometheus."""
         content, kind = exposition(self.page.state())
         return web.Response(body=content, headers={"Content-Type": kind})
+
+    async def get_history(self, request: web.Request) -> web.Response:
+        """Return the last day by hour as JSON; 503 while its file cannot be read."""
+        last_day = self.page.content.last_day
+        if last_day is None:
+            raise web.HTTPNotFound(text="there is no history (--history)\n")
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(None, last_day)
+        except FeredgeError as error:
+            raise web.HTTPServiceUnavailable(text=f"{escape(str(error))}\n") from error
+        return web.json_response(rows)
 
     async def get_health(self, request: web.Request) -> web.Response:
         """Return 200 while a source delivers, otherwise 503 and the reason."""

@@ -27,6 +27,7 @@ from feredge.runtime.serve.page_frame import Annotate, PageFrame
 VIEWER_S = 6.0  # a browser that has asked for a frame is a viewer for so long
 
 Facts = Callable[[], Mapping[str, Any]]
+LastDay = Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class PageContent:
         annotate: draws the faces of a result onto a copy of its frame, for MJPEG viewers.
         has_pictures: False: numbers only.
         sources: the names of several sources, which have a picture each; empty for a single one.
+        last_day: returns the rows of the last day by hour; any thread calls it. None: no history.
     """
 
     labels: tuple[str, ...]
@@ -46,6 +48,7 @@ class PageContent:
     annotate: Annotate = lambda result: result.frame.frame_bgr
     has_pictures: bool = True
     sources: tuple[str, ...] = ()
+    last_day: LastDay | None = None
 
 
 class LivePage:
