@@ -39,6 +39,14 @@ def cpu_name() -> str:
     return ", ".join([name, *(flag for flag in INT8_FLAGS if flag in flags)])
 
 
+def has_gstreamer() -> bool:
+    """Return whether this cv2 was built with GStreamer."""
+    import cv2
+
+    lines = cv2.getBuildInformation().splitlines()
+    return any("GStreamer" in line and "YES" in line for line in lines)
+
+
 def gpu_names() -> list[str]:
     """Return the names of NVIDIA's GPUs as the driver reports them on Linux; else nothing."""
     found = [re.search(r"^Model:\s*(.+)$", file.read_text(), re.MULTILINE)

@@ -69,7 +69,8 @@ class OutputOptions:
         """Add the arguments of the outputs to a command."""
         parser.add_argument("--output", metavar="PATH",
                             help="annotated picture, folder or video, as the source is one; a "
-                                 "folder of videos for several sources")
+                                 "folder of videos for several sources; gst:PIPELINE encodes a "
+                                 "video with GStreamer")
         parser.add_argument("--jsonl", metavar="PATH",
                             help="one JSON object per frame; - is standard output")
         parser.add_argument("--csv", metavar="PATH",
@@ -94,7 +95,8 @@ class OutputOptions:
         """Return the path of each output file by its parameter, without standard output."""
         paths = {"output": self.output, "jsonl": self.jsonl, "csv": self.csv,
                  "summary": self.summary}
-        return {name: path for name, path in paths.items() if path and path != "-"}
+        return {name: path for name, path in paths.items()
+                if path and path != "-" and not str(path).startswith("gst:")}
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> OutputOptions:

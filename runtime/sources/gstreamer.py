@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 
 from feredge.runtime.errors import SourceError
+from feredge.runtime.machine import has_gstreamer
 from feredge.runtime.sources.live import LiveSource, open_live
 from feredge.runtime.sources.names import mask_passwords
 
@@ -36,8 +37,7 @@ def open_gstreamer(where: str, retry_s: float | None = None) -> LiveSource:
     Raises:
         SourceError: this cv2 was built without GStreamer, or the pipeline does not start.
     """
-    build = next(line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line)
-    if "YES" not in build:
+    if not has_gstreamer():
         raise SourceError("this cv2 has no GStreamer (pip's opencv-python never has): on a Jetson "
                           "use JetPack's cv2, in a venv made with --system-site-packages")
     pipeline = pipeline_of(where)

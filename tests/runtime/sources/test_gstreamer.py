@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnxruntime
 import pytest
 
 import feredge.runtime
+from feredge.runtime.fer_run import main
+from feredge.runtime.outputs import gstreamer as outputs_gstreamer
 
 PYTHON = Path("/usr/bin/python3")
 PLUGINS = ("app", "imagefreeze", "jpeg", "videoconvert*", "videotestsrc")
@@ -75,6 +78,37 @@ def test_a_pipelines_faces_are_labelled_until_sigterm(start, astronaut, tmp_path
     found = [face["label"] for record in records(tmp_path / "out.jsonl")
              for face in record["faces"]]
     assert len(found) >= 10 and set(found) == {"happiness"}
+
+
+@pytest.mark.parametrize("pipeline, code, said", [
+    ("appsrc ! videoconvert ! jpegenc ! avimux ! filesink location={}", 0, ""),
+    ("appsrc ! videoconvert ! nosuchencoder ! filesink location={}", 2, "gst-inspect-1.0 NAME"),
+], ids=["it encodes", "an encoder is missing"])
+def test_the_annotated_video_is_encoded_by_a_pipeline(
+    environment, astronaut, write_clip, tmp_path, pipeline, code, said
+):
+    clip = write_clip([astronaut] * 12)
+    done = subprocess.run(
+        [PYTHON, "-m", "feredge.runtime.fer_run", "--source", clip, "--output",
+         "gst:" + pipeline.format(tmp_path / "out.avi")], stderr=subprocess.PIPE, text=True,
+        env=environment)
+    assert done.returncode == code and said in done.stderr, done.stderr
+    if not code:
+        capture, frames = cv2.VideoCapture(str(tmp_path / "out.avi")), []
+        while (found := capture.read())[0]:
+            frames.append(found[1])
+        assert len(frames) == 12 and frames[0].shape == astronaut.shape
+        assert np.abs(frames[0].astype(int) - astronaut).max() > 100, "nothing was drawn"
+
+
+def test_a_cv2_without_gstreamer_refuses_a_pipeline_as_output(
+    astronaut, write_clip, capfd, monkeypatch
+):
+    monkeypatch.setattr(outputs_gstreamer, "has_gstreamer", lambda: False)
+    clip = write_clip([astronaut] * 2)
+    assert main(["--source", str(clip), "--output", "gst:appsrc ! fakesink"]) == 2
+    err = capfd.readouterr().err
+    assert "needs a cv2 with GStreamer" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("pipeline, said", [
