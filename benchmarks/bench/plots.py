@@ -29,8 +29,7 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
 
     rows, clip = report["rows"], report.get("clip")
     names = list(dict.fromkeys(row["engine"] for row in rows))
-    smallest = min(row["batch"] for row in rows)
-    panels = [row for row in rows if row["batch"] == smallest]
+    panels = at_smallest_batch(rows)
     count = len(panels)
     figure = Figure(figsize=(WIDTH_IN, 1.3 * count + 5 + (3 if clip else 0)), dpi=DPI,
                     layout="constrained")
@@ -45,10 +44,17 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     draw_throughput(figure.add_subplot(grid[count : count + 3]), rows, names)
     if clip:
         draw_stages(figure.add_subplot(grid[count + 3 :]), clip)
-    figure.suptitle(f"{report['side']} px, {report['environment']['cpu']}, "
-                    f"{report['environment']['cores']} cores", fontsize=TITLE_PT)
+    machine = report["environment"]
+    figure.suptitle(f"{report['side']} px, {machine['cpu']}, {machine['cores']} cores",
+                    fontsize=TITLE_PT)
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
+
+
+def at_smallest_batch(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the smallest batch."""
+    smallest = min(row["batch"] for row in rows)
+    return [row for row in rows if row["batch"] == smallest]
 
 
 def draw_distribution(axes: Any, row: dict[str, Any], bins: Any, color: str, last: bool) -> None:
