@@ -44,11 +44,15 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     draw_throughput(figure.add_subplot(grid[count : count + 3]), rows, names)
     if clip:
         draw_stages(figure.add_subplot(grid[count + 3 :]), clip)
-    machine = report["environment"]
-    figure.suptitle(f"{report['side']} px, {machine['cpu']}, {machine['cores']} cores",
-                    fontsize=TITLE_PT)
+    figure.suptitle(title(report), fontsize=TITLE_PT)
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
+
+
+def title(report: dict[str, Any]) -> str:
+    """Return the side of the network's input and the machine."""
+    machine = report["environment"]
+    return f"{report['side']} px, {machine['cpu']}, {machine['cores']} cores"
 
 
 def at_smallest_batch(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
