@@ -12,8 +12,10 @@ import pytest
 
 from feredge.runtime.errors import OutputError
 from feredge.runtime.outputs import video_writers
+from feredge.runtime.outputs.annotated import open_annotated
 from feredge.runtime.outputs.video import VideoFile
 from feredge.runtime.results import Frame, FrameResult
+from feredge.runtime.sources import frames_of, open_sources
 
 WRITERS = ("PyAV", "OpenCV")
 
@@ -223,6 +225,24 @@ def test_the_audio_of_joined_parts_is_copied_completely(source_with_sound, tmp_p
     assert len(original) > 3 * 80 and len(copied) >= 0.9 * len(original)
     with av.open(str(path)) as container:
         assert float(container.duration / 1e6) == pytest.approx(6, abs=0.3)
+
+
+def test_each_of_several_videos_keeps_its_own_audio(source_with_sound, tmp_path):
+    first, second = source_with_sound[0], tmp_path / "second.mp4"
+    second.write_bytes(first.read_bytes())
+    source = open_sources((str(first), str(second)))
+    output = open_annotated(str(tmp_path / "out"), source)
+    for frame in frames_of(source):
+        output.write_annotated(FrameResult(frame), frame.frame_bgr)
+    output.close()
+    source.close()
+    written = sorted((tmp_path / "out").iterdir())
+    assert [path.name.endswith(name) for path, name in
+            zip(written, ("source.mp4.mp4", "second.mp4.mp4"))] == [True, True]
+    original = packets(first)
+    for path in written:
+        copied = packets(path)
+        assert copied == original[: len(copied)] and len(copied) >= 0.9 * len(original)
 
 
 def test_the_index_of_an_mp4_is_at_its_start(tmp_path):
