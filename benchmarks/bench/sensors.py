@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from feredge.runtime.sysfs import read_line, read_number, temperatures_c
+
 GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw",
               "clocks_throttle_reasons.active", "power.limit")
 CPU0 = "sys/devices/system/cpu/cpu0"
@@ -35,36 +37,11 @@ def sensors(root: Path = Path("/")) -> dict[str, Any]:
         "cpu_mhz": read_number(root / CPU0 / "cpufreq/scaling_cur_freq", 1e3),
         "cpu_max_mhz": read_number(root / CPU0 / "cpufreq/cpuinfo_max_freq", 1e3),
         "throttle_count": read_number(root / CPU0 / "thermal_throttle/core_throttle_count", 1),
-        "temperatures_c": dict(temperatures(root)),
+        "temperatures_c": dict(temperatures_c(root)),
         "cooling": dict(cooling(root)),
         "power_w": dict(rails(root)),
         "gpu": nvidia_gpu(),
     }
-
-
-def read_line(path: Path) -> str | None:
-    """Return the first line of a file; None if it cannot be read or is empty."""
-    try:
-        lines = path.read_text(errors="replace").strip("\0\n ").splitlines()
-    except OSError:
-        return None
-    return lines[0] if lines else None
-
-
-def read_number(path: Path, unit: float) -> float | None:
-    """Return the number in a file, divided by a unit; None if there is none."""
-    try:
-        return float(read_line(path) or "") / unit
-    except ValueError:
-        return None
-
-
-def temperatures(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield name and temperature of every thermal zone that can be read; some are switched off."""
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        degrees = read_number(zone / "temp", 1e3)
-        if degrees is not None:
-            yield read_line(zone / "type") or zone.name, degrees
 
 
 def cooling(root: Path) -> Iterator[tuple[str, float]]:

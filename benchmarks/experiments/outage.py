@@ -10,8 +10,6 @@ package mosquitto.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from feredge.benchmarks.experiments.command import Experiment, Results
+from feredge.benchmarks.experiments.mosquitto import Mosquitto, Subscriber
 from feredge.benchmarks.experiments.processes import free_port
 from feredge.runtime.command import positive
-from feredge.runtime.errors import require
 from feredge.runtime.publish import Publisher, PublishOptions
 from feredge.runtime.results import Faces, Frame, FrameResult, TrackEvent
 
@@ -75,47 +73,6 @@ def publish_for_ever(port: int, spool: Path) -> None:
         time.sleep(1 / EVENTS_PER_S)
 
 
-class Broker:
-    """A mosquitto that keeps its state in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.config = folder / "mosquitto.conf"
-        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
-                               f"persistence true\npersistence_location {folder}/\n"
-                               "autosave_interval 1\nmax_queued_messages 0\n")
-        self.program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-
-    def start(self) -> None:
-        """Start it."""
-        self.process = subprocess.Popen([self.program, "-c", str(self.config)],
-                                        stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """Kill it, as a power cut does."""
-        self.process.kill()
-        self.process.wait()
-
-
-class Subscriber:
-    """Notes `(run, seq)` of every event, in order of arrival."""
-
-    def __init__(self, port: int) -> None:
-        mqtt: Any = require("paho.mqtt.client", "mqtt")
-        self.events: list[tuple[str, int]] = []
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "subscriber",
-                                  clean_session=False)
-        self.client.reconnect_delay_set(1, 1)
-        self.client.on_connect = lambda client, *_: client.subscribe("feredge/+/+/events", 1)
-        self.client.on_message = self._note
-        self.client.connect_async("127.0.0.1", port)
-        self.client.loop_start()
-
-    def _note(self, client: Any, data: Any, message: Any) -> None:
-        record = json.loads(message.payload)
-        self.events.append((record["run"], record["seq"]))
-
-
 def run_publisher(port: int, spool: Path, output: Path) -> subprocess.Popen[bytes]:
     """Start a process that publishes, and notes what it wrote in a file."""
     command = [sys.executable, "-m", "feredge.benchmarks.experiments.outage", "--publisher",
@@ -130,11 +87,15 @@ def written_events(output: Path) -> list[tuple[str, int]]:
     return [(words[0], int(words[1])) for words in lines if len(words) == 2]
 
 
+def arrived_events(subscriber: Subscriber) -> list[tuple[str, int]]:
+    """Return `(run, seq)` of every event that has arrived, in order."""
+    return [(record["run"], record["seq"]) for record in subscriber.of("/events")]
+
+
 def measure_outage(folder: Path, outage_s: float) -> Results:
     """Take the broker away, kill the publisher in the middle, and count what arrives."""
-    broker, spool, output = Broker(folder), folder / "spool.db", folder / "written.txt"
+    broker, spool, output = Mosquitto(folder), folder / "spool.db", folder / "written.txt"
     broker.start()
-    time.sleep(1)
     subscriber = Subscriber(broker.port)
     publisher = run_publisher(broker.port, spool, output)
     time.sleep(BEFORE_S)
@@ -151,16 +112,16 @@ def measure_outage(folder: Path, outage_s: float) -> Results:
     publisher.kill()
     publisher.wait()
     time.sleep(3)
-    subscriber.client.loop_stop()
+    subscriber.close()
     broker.kill()
     return {"outage_s": outage_s, "caught_up_s": round(caught_up_s, 1),
-            **count_events(written_events(output), subscriber.events)}
+            **count_events(written_events(output), arrived_events(subscriber))}
 
 
 def wait_until_caught_up(subscriber: Subscriber, output: Path, since_s: float) -> float:
     """Wait until all that was written until now has arrived; returns the seconds that it took."""
     due = set(written_events(output))
-    while not due <= set(subscriber.events) and time.monotonic() - since_s < CAUGHT_UP_S:
+    while not due <= set(arrived_events(subscriber)) and time.monotonic() - since_s < CAUGHT_UP_S:
         time.sleep(0.1)
     return time.monotonic() - since_s
 

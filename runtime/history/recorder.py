@@ -6,14 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from feredge.runtime.history.options import HistoryOptions
 from feredge.runtime.history.store import WINDOW_S, HistoryStore, Row
 from feredge.runtime.results import FrameResult
-from feredge.runtime.sources.base import Source
+from feredge.runtime.sources.base import Source, part_name
+from feredge.runtime.sysfs import temperatures_c
 
-THERMAL_ZONES = Path("/sys/class/thermal")
 LONGEST_STEP_S = 1.0  # a longer time between two frames counts as this: nothing was seen meanwhile
 
 
@@ -85,7 +84,6 @@ class HistoryRecorder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock, self._started_s, self._source = clock, clock(), source
-        self._parts = {part.name for part in source.parts}
         self._store = HistoryStore(options.path, options.days)
         self._run = self._store.add_run(int(self._started_s), model)
         self._label_ids = [self._store.identify("labels", label) for label in labels]
@@ -97,7 +95,7 @@ class HistoryRecorder:
 
     def write(self, result: FrameResult) -> None:
         """Count one frame; a window that is over is written."""
-        name = result.frame.source if result.frame.source in self._parts else self._source.name
+        name = part_name(self._source, result.frame)
         now_s = self._time_s(result)
         start = int(now_s) // WINDOW_S * WINDOW_S
         window = self._windows.get(name)
@@ -137,7 +135,7 @@ class HistoryRecorder:
     def _write_windows(self) -> None:
         """Write every source's window and the stages, and begin new ones."""
         rows: dict[str, list[Row]] = {"windows": [], "events": [], "health": [], "stages": []}
-        temperature_c = highest_temperature_c()
+        temperature_c = max((degrees for _, degrees in temperatures_c()), default=None)
         for name, window in self._windows.items():
             source = self._source_id(name)
             rows["windows"] += self._label_rows(window, source)
@@ -166,14 +164,3 @@ class HistoryRecorder:
         if self._windows:
             self._write_windows()
         self._store.close()
-
-
-def highest_temperature_c() -> float | None:
-    """Return the hottest thermal zone in degrees Celsius, None where the system shows none."""
-    readings = []
-    for file in THERMAL_ZONES.glob("thermal_zone*/temp"):
-        try:
-            readings.append(int(file.read_text()) / 1000)
-        except (OSError, ValueError):
-            continue  # a zone that is off cannot be read
-    return max(readings, default=None)

@@ -19,7 +19,7 @@ from feredge.runtime.publish.messages import (
 from feredge.runtime.publish.options import BrokerAddress, PublishOptions
 from feredge.runtime.publish.spool import Spool
 from feredge.runtime.results import FrameResult
-from feredge.runtime.sources.base import Source
+from feredge.runtime.sources.base import Source, part_name
 
 STATE_S = 1.0  # between two states of a source
 MOST_UNCONFIRMED = 20
@@ -67,8 +67,7 @@ class Publisher:
 
     def write(self, result: FrameResult) -> None:
         """Take a frame's result: events go to the spool, the rest waits for the next state."""
-        name = result.frame.source if result.frame.source in self._topics else self._source.name
-        topic = self._topics.get(name) or next(iter(self._topics.values()))
+        topic = self._topics[part_name(self._source, result.frame)]
         state = self._states.setdefault(topic, SourceState(self._labels))
         for event in state.update(result):
             record = {"run": self.run, "seq": next(self._numbers), "time": utc_now(),

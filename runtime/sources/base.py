@@ -183,3 +183,12 @@ def frames_of(source: Source) -> Iterator[Frame]:
     """
     for batch in source.batches():
         yield from batch
+
+
+def part_name(source: Source, frame: Frame) -> str:
+    """Return the name of the part of a source that a frame comes from.
+
+    Frames of pictures have names of their own; their part is the source itself.
+    """
+    names = [part.name for part in source.parts]
+    return frame.source if frame.source in names else names[0]

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from jsonschema import Draft202012Validator
-from real_broker import LABELS, Mosquitto, face, result, wait_for
+from real_broker import LABELS, face, result
 
 import feredge.runtime.publish
+from feredge.benchmarks.experiments.mosquitto import Mosquitto, wait_for
 from feredge.runtime.publish import Publisher, PublishOptions
 from feredge.runtime.sources.base import Health
 

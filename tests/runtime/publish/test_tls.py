@@ -1,9 +1,10 @@
 import subprocess
 
 import pytest
-from real_broker import LABELS, Mosquitto, face, result, wait_for
+from real_broker import LABELS, face, result
 from test_publisher import OneSource
 
+from feredge.benchmarks.experiments.mosquitto import Mosquitto, wait_for
 from feredge.runtime.errors import UsageError
 from feredge.runtime.publish import Publisher, PublishOptions
 
