@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from feredge.runtime.errors import OutputError, UsageError
-from feredge.runtime.files import TEMPORARY_PREFIX
+from feredge.runtime.files import TEMPORARY_PREFIX, file_key
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on files
 END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -182,7 +182,7 @@ def check_inputs(
                              "read: choose another one with --output")
     present = [output / name for name in names if (output / name).exists()]
     for file in map(Path, filter(None, files)):
-        if any(file.exists() and target.samefile(file) for target in present):
+        if file.exists() and file_key(file) in map(file_key, present):
             raise UsageError(f"the export would replace {file}, which it reads: choose another "
                              "--output folder or --name")
 

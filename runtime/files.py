@@ -177,7 +177,7 @@ def file_key(path: Path) -> FileKey | None:
     while not os.path.lexists(path) and path.parent != path:
         names.insert(0, path.name)
         path = path.parent
-    state = path.stat()
+    state = stored_path(path).stat()
     if not names and not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
         return None
     if names and ignores_case(path):
@@ -185,10 +185,33 @@ def file_key(path: Path) -> FileKey | None:
     return state.st_dev, state.st_ino, tuple(names)
 
 
+def stored_path(path: Path) -> Path:
+    """Return an existing path in the case in which its folders list it.
+
+    Needed because exFAT and NTFS drivers in user space ignore case and yet give each spelling of a
+    name its own inode.
+    """
+    if path.parent == path:
+        return path
+    folder = stored_path(path.parent)
+    other = path.name.swapcase()
+    if other == path.name or not os.path.lexists(folder / other):
+        return folder / path.name
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        names = []
+    same = [name for name in names if name.casefold() == path.name.casefold()]
+    return folder / (path.name if path.name in same or not same else same[0])
+
+
 def ignores_case(folder: Path) -> bool:
-    """Return whether the file system of a folder ignores the case of names."""
-    for place in (folder, *folder.parents):
-        other = place.with_name(place.name.swapcase()) if place.name else place
-        if other != place:
-            return other.exists() and other.samefile(place)
-    return False
+    """Return whether the file system of a folder ignores the case of names: a file is tried."""
+    try:
+        file = create_beside(folder / "x.case")
+    except OutputError:
+        return False
+    try:
+        return os.path.lexists(file.with_name(file.name.upper()))
+    finally:
+        remove(file)
