@@ -23,7 +23,7 @@ from feredge.export.network.to_onnx import save
 from feredge.export.options import ExportOptions
 from feredge.export.prepare import open_job
 from feredge.export.report.html import html_report
-from feredge.export.serving import ServedModel, write_serving
+from feredge.export.serving import ServedModel, plan_for_servers, write_serving
 from feredge.export.staging import (
     StagingFolder,
     check_inputs,
@@ -103,7 +103,8 @@ def served_model(job: ExportJob) -> ServedModel:
     files = {suffix: job.path(suffix) for suffix in (".int8.onnx", SUFFIX_INT8, ".plan")
              if job.path(suffix).is_file()}
     return ServedModel(job.name, job.spec, files.get(".int8.onnx", job.path(".onnx")),
-                       files.get(SUFFIX_INT8), files.get(".plan"), job.options.plan.max_batch)
+                       files.get(SUFFIX_INT8), plan_for_servers(files.get(".plan")),
+                       job.options.plan.max_batch)
 
 
 def size_of_files(job: ExportJob) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from feredge.export.serving import deepstream, triton
-from feredge.export.serving.base import ServedModel
+from feredge.export.serving.base import ServedModel, plan_for_servers
 
 WRITERS = {"triton": triton.write, "deepstream": deepstream.write}
 
-__all__ = ["WRITERS", "ServedModel", "write_serving"]
+__all__ = ["WRITERS", "ServedModel", "plan_for_servers", "write_serving"]
 
 
 def write_serving(kind: str, served: ServedModel, folder: Path) -> None:

@@ -32,3 +32,15 @@ class ServedModel:
     def input_dims(self) -> tuple[int, int, int]:
         """Shape of one crop, `(3, side, side)`."""
         return (3, self.spec.input.side, self.spec.input.side)
+
+
+def plan_for_servers(plan: Path | None) -> Path | None:
+    """Return a plan if TensorRT built it; the servers cannot load one of TensorRT-RTX.
+
+    Args:
+        plan: a plan with its sidecar; None: there is none.
+    """
+    if plan is None:
+        return None
+    spec = ModelSpec.from_json(Path(f"{plan}.json").read_text(encoding="utf-8"))
+    return plan if spec.target.kind == "tensorrt" else None

@@ -19,6 +19,10 @@ CONFIG_NAME = "config_infer_secondary.txt"
 MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 COLOR_FORMATS = {"rgb": 0, "bgr": 1}
 CLASSIFIER, SECONDARY = 1, 2
+# nvinfer builds INT8 only if this file is there, else FP16. TensorRT does not use it for a network
+# with Q/DQ nodes.
+CALIBRATION_NAME = "unused_calibration.cache"
+CALIBRATION = "TRT-100000-EntropyCalibration2\n"
 README = Path(__file__).with_name("deepstream.README.md")
 UNIFORM_STD = "The standard deviation is part of `net-scale-factor`."
 FOLDED_STD = ("The channels have different standard deviations, for which nvinfer has no key: "
@@ -37,6 +41,8 @@ def write(served: ServedModel, folder: Path) -> None:
         note = FOLDED_STD.format(file=file.name)
     if served.plan is not None and is_uniform(served.spec.input):
         shutil.copyfile(served.plan, folder / served.plan.name)
+    if served.qdq is not None:
+        (folder / CALIBRATION_NAME).write_text(CALIBRATION, encoding="utf-8")
     (folder / "labels.txt").write_text(";".join(served.spec.labels) + "\n", encoding="utf-8")
     lines = [f"{key}={value}" for key, value in properties(served, file.name).items()]
     (folder / CONFIG_NAME).write_text("\n".join(["[property]", *lines]) + "\n", encoding="utf-8")
@@ -56,18 +62,19 @@ def properties(served: ServedModel, onnx_name: str) -> dict[str, Any]:
     spec = served.spec.input
     std = spec.std[0] if is_uniform(spec) else 1.0
     mode = MODES["int8" if served.qdq else served.spec.precision]
-    plan = {"model-engine-file": served.plan.name} if served.plan and is_uniform(spec) else {}
+    files = {"model-engine-file": served.plan.name} if served.plan and is_uniform(spec) else {}
+    files |= {"int8-calib-file": CALIBRATION_NAME} if served.qdq else {}
     return {
         "gpu-id": 0, "gie-unique-id": 2, "process-mode": SECONDARY, "operate-on-gie-id": 1,
         "operate-on-class-ids": 0, "network-type": CLASSIFIER, "network-mode": mode,
-        "onnx-file": onnx_name, **plan, "labelfile-path": "labels.txt",
+        "onnx-file": onnx_name, **files, "labelfile-path": "labels.txt",
         "batch-size": served.max_batch, "infer-dims": ";".join(map(str, served.input_dims)),
         "model-color-format": COLOR_FORMATS[spec.channels],
         "net-scale-factor": repr(1 / (255 * std)),
         "offsets": ";".join(f"{255 * mean:.9g}" for mean in spec.mean),
         "maintain-aspect-ratio": 1, "symmetric-padding": 1, "output-blob-names": OUTPUT_NAME,
-        "classifier-threshold": 0, "classifier-async-mode": 0, "input-object-min-width": 16,
-        "input-object-min-height": 16,
+        "classifier-threshold": 0, "classifier-async-mode": 0, "secondary-reinfer-interval": 0,
+        "input-object-min-width": 16, "input-object-min-height": 16,
     }
 
 

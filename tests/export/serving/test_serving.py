@@ -1,14 +1,15 @@
 import configparser
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from feredge.export.serving import WRITERS, ServedModel, write_serving
+from feredge.export.serving import WRITERS, ServedModel, plan_for_servers, write_serving
 from feredge.runtime.preprocess.opencv import crop_faces
-from feredge.runtime.spec import InputSpec, ModelSpec, SourceSpec
+from feredge.runtime.spec import InputSpec, ModelSpec, SourceSpec, TargetSpec
 
 # What nvinfer of DeepStream 9 reads in [property] (gstnvinfer_property_parser.h), as far as used.
 NVINFER_KEYS = {
@@ -16,7 +17,8 @@ NVINFER_KEYS = {
     "network-type", "network-mode", "onnx-file", "model-engine-file", "labelfile-path",
     "batch-size", "infer-dims", "model-color-format", "net-scale-factor", "offsets",
     "maintain-aspect-ratio", "symmetric-padding", "output-blob-names", "classifier-threshold",
-    "classifier-async-mode", "input-object-min-width", "input-object-min-height",
+    "classifier-async-mode", "secondary-reinfer-interval", "int8-calib-file",
+    "input-object-min-width", "input-object-min-height",
 }
 LABELS = ('calm "and" quiet', "müde", "tense")
 
@@ -116,6 +118,31 @@ def test_nvinfers_labels_stand_on_one_line_and_int8_is_named(served, tmp_path):
     assert (tmp_path / "ds" / "labels.txt").read_text(encoding="utf-8") == ";".join(LABELS) + "\n"
     assert properties(tmp_path / "ds")["network-mode"] == "1"
     assert "198 of 213" in (tmp_path / "ds" / "README.md").read_text()
+
+
+def test_nvinfer_builds_int8_and_classifies_tracked_faces_in_every_frame(served, tmp_path):
+    """By nvinfer's source: INT8 needs a calibration file that is there, and the default interval
+    between two inferences of a tracked object is the largest integer."""
+    one = served()
+    write_serving("deepstream", ServedModel("tiny", one.spec, one.onnx, qdq=one.onnx),
+                  tmp_path / "int8")
+    write_serving("deepstream", one, tmp_path / "fp32")
+    found = properties(tmp_path / "int8")
+    assert (tmp_path / "int8" / found["int8-calib-file"]).read_text().startswith("TRT-")
+    assert found["secondary-reinfer-interval"] == "0"
+    assert "int8-calib-file" not in properties(tmp_path / "fp32")
+    for name in ("onnx-file", "labelfile-path", "int8-calib-file"):
+        assert (tmp_path / "int8" / found[name]).is_file()
+
+
+@pytest.mark.parametrize(("kind", "is_served"), [("tensorrt", True), ("tensorrt-rtx", False)])
+def test_a_plan_of_tensorrt_rtx_is_not_served(served, tmp_path, kind, is_served):
+    spec, plan = served().spec, tmp_path / "tiny.plan"
+    target = TargetSpec(kind, version="10.16.0", compute_capabilities=("8.9",),
+                        profile=(1, 8, 16), onnx_sha256="0" * 64)
+    (tmp_path / "tiny.plan.json").write_text(replace(spec, target=target).to_json())
+    assert plan_for_servers(plan) == (plan if is_served else None)
+    assert plan_for_servers(None) is None
 
 
 @pytest.mark.parametrize("kind", WRITERS)
