@@ -50,9 +50,9 @@ def calibrate_confidence(job: ExportJob) -> tuple[ExportJob, dict[str, Any]]:
         temperature = fit_temperature(probabilities[fits], classes[fits])
         held, truth = probabilities[~fits], classes[~fits]
         before = expected_calibration_error(held, truth)
-        after = expected_calibration_error(scaled(held, temperature), truth)
+        after = expected_calibration_error(scale_probabilities(held, temperature), truth)
         save_plot({"before": reliability(held, truth),
-                   "after": reliability(scaled(held, temperature), truth)},
+                   "after": reliability(scale_probabilities(held, temperature), truth)},
                   job.path(".reliability.png"))
     facts = {"temperature": temperature, "fitted_on": int(fits.sum()),
              "measured_on": int((~fits).sum()), "faces": job.options.validation_data and
@@ -87,7 +87,7 @@ def predict_labeled(job: ExportJob, model: ir.Model) -> tuple[Array, Array]:
     return probabilities, classes
 
 
-def scaled(probabilities: Array, temperature: float) -> Array:
+def scale_probabilities(probabilities: Array, temperature: float) -> Array:
     """Return probabilities, `(n, classes)`, at another temperature, float64."""
     with np.errstate(divide="ignore"):
         logits: Array = np.log(probabilities.astype(np.float64)) / temperature
@@ -105,7 +105,7 @@ def fit_temperature(probabilities: Array, classes: Array) -> float:
     """
 
     def loss(log_temperature: float) -> float:
-        found = scaled(probabilities, float(np.exp(log_temperature)))
+        found = scale_probabilities(probabilities, float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(found[np.arange(len(classes)), classes], 1e-12)).mean())
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))

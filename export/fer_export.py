@@ -16,7 +16,7 @@ from feredge.export.options import ExportOptions
 from feredge.export.report.text import report_text
 from feredge.export.staging import check_name
 from feredge.export.tensorrt.options import PlanOptions
-from feredge.runtime.command import new_parser, positive, run_command
+from feredge.runtime.command import new_parser, positive_int, run_command
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.environment import quiet_opencv
 from feredge.runtime.errors import ExportError
@@ -58,9 +58,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
                        "tensorrt if it and a GPU are present, else tensorrt-rtx if installed, "
                        "else none")
     group.add_argument("--fp16", action="store_true", help="FP16 for what is not INT8")
-    group.add_argument("--max-batch", type=positive, default=16, metavar="N",
+    group.add_argument("--max-batch", type=positive_int, default=16, metavar="N",
                        help="largest batch of a plan, in faces (16)")
-    group.add_argument("--workspace-mb", type=positive, metavar="MB",
+    group.add_argument("--workspace-mb", type=positive_int, metavar="MB",
                        help="memory limit of the builder (TensorRT's own limit)")
     group.add_argument("--dla", type=core, metavar="CORE",
                        help="build for a Jetson's DLA, at exactly --max-batch faces; unsupported "

@@ -111,7 +111,7 @@ def fit_confidence(
     intervals = weight_intervals(features, right, penalty)
     facts = {"scenes": scenes.root.resolve().name, "faces": len(right), "right": int(right.sum()),
              "penalty": penalty, "folds": FOLDS,
-             **cross_validated(held_out(features, right, folds, None), right, features[:, 0])}
+             **cross_validate(held_out(features, right, folds, None), right, features[:, 0])}
     return ConfidenceFile(
         belongs_to, dict(zip(CONFIDENCE_FEATURES, model.weights.round(4).tolist())),
         round(model.bias, 4), dict(zip(names, intervals.round(3).tolist())), facts)
@@ -148,7 +148,7 @@ def check_faces(right: Array) -> None:
             f"{LEAST_OF_A_KIND} wrong")
 
 
-def cross_validated(confidence: Array, right: Array, log_odds: Array) -> dict[str, Any]:
+def cross_validate(confidence: Array, right: Array, log_odds: Array) -> dict[str, Any]:
     """Return the quality of held-out confidences, beside that of the probability alone.
 
     Args:

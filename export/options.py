@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from feredge.calibration.measure.methods import METHODS
 from feredge.export.tensorrt.options import PlanOptions
-from feredge.runtime.command import positive
+from feredge.runtime.command import positive_int
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.spec import ALIGNMENTS
 
@@ -143,7 +143,8 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a checkpoint without metadata does not state."""
     group = parser.add_argument_group("input and labels, where the checkpoint does not state them")
     group.add_argument("--labels", type=names, metavar="A,B,...", help="classes, in output order")
-    group.add_argument("--side", type=positive, metavar="PX", help="side of the network's input")
+    group.add_argument("--side", type=positive_int, metavar="PX",
+                       help="side of the network's input")
     group.add_argument("--channels", choices=("rgb", "bgr"), help="channel order of the input")
     group.add_argument("--mean", type=triple, metavar="R,G,B", help="on the [0, 1] scale")
     group.add_argument("--std", type=triple, metavar="R,G,B", help="on the [0, 1] scale")

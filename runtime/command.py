@@ -69,7 +69,7 @@ def number(text: str, kind: type[int] | type[float], low: float, high: float, wh
     return value
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """Parse a whole number, 1 or more."""
     return int(number(text, int, 1, sys.maxsize, "a whole number, 1 or more"))
 

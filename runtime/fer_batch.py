@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from feredge.runtime.command import (
     EXIT_PARTLY,
     new_parser,
-    positive,
+    positive_int,
     run_command,
     seconds,
 )
@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="folder for Parquet files; an interrupted or grown run is completed")
     parser.add_argument("--engine", metavar="PATH",
                         help="an ONNX file or plan (default: the bundled network)")
-    parser.add_argument("--max-faces", type=positive, metavar="N",
+    parser.add_argument("--max-faces", type=positive_int, metavar="N",
                         help="keep the best N faces per picture")
     parser.add_argument("--track", action=argparse.BooleanOptionalAction, default=True,
                         help="number the persons in videos and smooth their labels (default: yes)")
@@ -52,13 +52,13 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ray", default="local", metavar="ADDRESS",
                        help="auto or the address of a cluster; none: processes without Ray "
                             "(default: Ray on this machine)")
-    group.add_argument("--workers", type=positive, metavar="N",
+    group.add_argument("--workers", type=positive_int, metavar="N",
                        help="default: one per core, with a plan one per GPU")
-    group.add_argument("--chunk", type=positive, default=512, metavar="N",
+    group.add_argument("--chunk", type=positive_int, default=512, metavar="N",
                        help="pictures per task and file, at most (512)")
     group.add_argument("--segment", type=seconds, default=60.0, metavar="SECONDS",
                        help="divide longer videos into segments (60)")
-    group.add_argument("--retries", type=positive, default=2, metavar="N",
+    group.add_argument("--retries", type=positive_int, default=2, metavar="N",
                        help="of an input that ends its worker process (2)")
 
 

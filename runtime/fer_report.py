@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from feredge.runtime.command import new_parser, positive, run_command
+from feredge.runtime.command import new_parser, positive_int, run_command
 from feredge.runtime.history.queries import DEFAULT_MIN_PEOPLE, HistoryReport, read_report
 from feredge.runtime.history.report import report_csv, report_page, report_text, write_text
 
@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="what fer-run --history wrote; a run may still write to it")
     parser.add_argument("--since", type=duration_s, default=duration_s("7d"), metavar="PERIOD",
                         help="how far back: 90m, 12h, 7d or 2w (7d)")
-    parser.add_argument("--min-people", type=positive, default=DEFAULT_MIN_PEOPLE, metavar="N",
+    parser.add_argument("--min-people", type=positive_int, default=DEFAULT_MIN_PEOPLE, metavar="N",
                         help="hours with fewer people show no shares, so that nobody is followed "
                              f"({DEFAULT_MIN_PEOPLE})")
     form = parser.add_mutually_exclusive_group()

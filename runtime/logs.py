@@ -11,7 +11,7 @@ FIELDS = ("event", "source", "reason", "seconds")
 logger = logging.getLogger("feredge")
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return a text with control characters, line breaks and invalid Unicode escaped.
 
     A name from a file, a stream or a network can then neither start a new line nor control the
@@ -39,7 +39,7 @@ class TextLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # overwrites the progress line
-        return f"{clear}{self.formatTime(record)} {printable(record.getMessage())}"
+        return f"{clear}{self.formatTime(record)} {escape_unprintable(record.getMessage())}"
 
 
 def show_logs(as_json: bool) -> None:
@@ -83,5 +83,5 @@ class Console:
     def print(self, prefix: str, message: str, level: int) -> None:
         """Print one line."""
         record = logging.LogRecord("feredge", level, "", 0, "%s", (message,), None)
-        text = f"{self.program}: {prefix}{printable(message)}"
+        text = f"{self.program}: {prefix}{escape_unprintable(message)}"
         print(JsonLine().format(record) if self.as_json else text, file=sys.stderr, flush=True)

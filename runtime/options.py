@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feredge.runtime.command import camera_index, fraction, positive
+from feredge.runtime.command import camera_index, fraction, positive_int
 from feredge.runtime.detect.options import DetectorOptions
 from feredge.runtime.errors import UsageError
 from feredge.runtime.history.options import HistoryOptions
@@ -119,10 +119,10 @@ class RunOptions:
                             metavar="N",
                             help="a USB or built-in camera; may be given several times")
         SourceOptions.add_arguments(parser)
-        parser.add_argument("--max-silence", type=positive, metavar="SECONDS",
+        parser.add_argument("--max-silence", type=positive_int, metavar="SECONDS",
                             help="end with exit code 2 when no live source delivers for this time")
         OutputOptions.add_arguments(parser)
-        parser.add_argument("--max-faces", type=positive, metavar="N",
+        parser.add_argument("--max-faces", type=positive_int, metavar="N",
                             help="keep the N faces of a frame with the highest scores")
         parser.add_argument("--min-confidence", type=fraction, metavar="C",
                             help="faces whose label is right with a lower confidence are unsure: "

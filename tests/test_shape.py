@@ -54,3 +54,30 @@ def test_the_median_function_is_six_lines_or_fewer():
 @pytest.mark.parametrize("place", LARGER)
 def test_an_exception_is_still_needed(place):
     assert any(line.startswith(place) for line in exceeding())
+
+
+# Adjectives and irregular participles, and words in -ed that are verbs or nouns.
+NO_FUNCTIONS = {"shown", "known", "written", "held", "told", "begun", "coarse", "outside", "ready",
+                "active", "pending", "whole", "printable", "nearest", "largest", "positive"}
+NOUNS_AND_VERBS = {"seed", "need", "feed", "embed", "speed", "exceed"}
+
+
+def misnamed(source):
+    """Yield the functions, properties aside, whose whole name is an adjective or a participle."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            name, marks = node.name.strip("_"), map(ast.unparse, node.decorator_list)
+            is_participle = "_" not in name and name.endswith("ed") and name not in NOUNS_AND_VERBS
+            if (name in NO_FUNCTIONS or is_participle) and "property" not in marks:
+                yield node.name
+
+
+def test_functions_are_named_by_verbs_or_nouns():
+    found = [f"{file.relative_to(ROOT)}:{name}" for file in python_files()
+             for name in misnamed(file.read_text())]
+    assert not found, "\n".join(found)
+
+
+def test_a_participle_is_noticed():
+    source = "def scaled(x): ...\ndef shown(): ...\ndef feed(): ...\ndef scaled_crop(): ...\n"
+    assert list(misnamed(source)) == ["scaled", "shown"]

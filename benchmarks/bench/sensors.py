@@ -38,13 +38,13 @@ def sensors(root: Path = Path("/")) -> dict[str, Any]:
         "cpu_max_mhz": read_number(root / CPU0 / "cpufreq/cpuinfo_max_freq", 1e3),
         "throttle_count": read_number(root / CPU0 / "thermal_throttle/core_throttle_count", 1),
         "temperatures_c": dict(temperatures_c(root)),
-        "cooling": dict(cooling(root)),
+        "cooling": dict(cooling_devices(root)),
         "power_w": dict(rails(root)),
         "gpu": nvidia_gpu(),
     }
 
 
-def cooling(root: Path) -> Iterator[tuple[str, float]]:
+def cooling_devices(root: Path) -> Iterator[tuple[str, float]]:
     """Yield the cooling devices that are active: a fan, or a limit on clocks."""
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         if state := read_number(device / "cur_state", 1):

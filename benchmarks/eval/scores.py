@@ -142,7 +142,7 @@ def score(probabilities: Array, truth: Array, labels: Sequence[str]) -> Scores:
     counts = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(counts, (truth, predicted), 1)
 
-    def balanced(rows: Array) -> float:
+    def balanced_accuracy(rows: Array) -> float:
         # scikit-learn's balanced_accuracy_score is a hundred times slower.
         faces = np.bincount(truth[rows], minlength=len(labels))
         hits = np.bincount(truth[rows], right[rows], len(labels))
@@ -152,7 +152,7 @@ def score(probabilities: Array, truth: Array, labels: Sequence[str]) -> Scores:
         return expected_calibration_error(probabilities[rows], truth[rows])
 
     return Scores(
-        int(right.sum()), mean_interval(right), interval(balanced, len(truth)),
+        int(right.sum()), mean_interval(right), interval(balanced_accuracy, len(truth)),
         interval(calibration_error, len(truth)), class_scores(truth, predicted, labels),
         counts.tolist(), reliability_bins(probabilities, truth),
     )

@@ -40,7 +40,7 @@ class EmptyWorker:
         """Return an outcome."""
         return Outcome(rows=len(task.units), seconds={"read": 0.1, "detect": 0.1})
 
-    def ready(self) -> bool:
+    def prepare(self) -> bool:
         """Answer that the process runs."""
         return True
 
@@ -64,7 +64,7 @@ def empty_tasks_per_s(ray: Any, workers: int) -> float:
     """Return the rate of the Ray backend with actors that do nothing."""
     actor = ray.remote(num_cpus=1 / workers)(EmptyWorker)
     handles = [actor.remote() for _ in range(workers)]
-    ray.get([handle.ready.remote() for handle in handles])
+    ray.get([handle.prepare.remote() for handle in handles])
     backend = RayBackend.__new__(RayBackend)
     backend.ray, backend.owns, backend.workers = ray, False, workers
     backend.idle, backend.starting, backend.running = handles, {}, {}

@@ -25,7 +25,7 @@ import numpy as np
 from feredge.benchmarks.experiments.command import Experiment, Results
 from feredge.benchmarks.experiments.mosquitto import Mosquitto, Subscriber
 from feredge.benchmarks.experiments.processes import free_port
-from feredge.runtime.command import positive
+from feredge.runtime.command import positive_int
 from feredge.runtime.publish import Publisher, PublishOptions
 from feredge.runtime.results import Faces, Frame, FrameResult, TrackEvent
 
@@ -39,7 +39,7 @@ LABELS = ("neutral", "happiness")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this experiment."""
-    parser.add_argument("--outage", type=positive, default=600, metavar="S",
+    parser.add_argument("--outage", type=positive_int, default=600, metavar="S",
                         help="how long the broker is away (600)")
     parser.add_argument("--publisher", nargs=2, metavar=("PORT", "SPOOL"), help=argparse.SUPPRESS)
 

@@ -20,7 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from feredge.calibration.graphs.gptq import gptq_rounding
 from feredge.calibration.graphs.placement import quantized_convs
-from feredge.calibration.graphs.qdq import cpu_graph, nearest, tensorrt_graph
+from feredge.calibration.graphs.qdq import cpu_graph, round_to_nearest, tensorrt_graph
 from feredge.calibration.measure.sweep import measure
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.results import Array
@@ -90,7 +90,7 @@ def own_quantizer(
         if weight_bits is None:
             return ir.save(tensorrt_graph(inputs.model, ranges, inputs.keep_float), target)
         few = np.ascontiguousarray(inputs.crops[:: max(len(inputs.crops) // GPTQ_FACES, 1)])
-        rounding = gptq_rounding(inputs.model, convs, batches(few)) if gptq else nearest
+        rounding = gptq_rounding(inputs.model, convs, batches(few)) if gptq else round_to_nearest
         ir.save(cpu_graph(inputs.model, ranges, inputs.keep_float, weight_bits, rounding), target)
 
     return write
@@ -101,7 +101,7 @@ def every_operator(graph: ir.Graph) -> list[str]:
     return []
 
 
-def gates_float(graph: ir.Graph) -> list[str]:
+def find_gates(graph: ir.Graph) -> list[str]:
     """Exclude the attention gates of CBAM."""
     return [str(node.name) for node in graph if ".cbam." in str(node.name)]
 
@@ -113,7 +113,7 @@ def gates_and_heads_float(graph: ir.Graph) -> list[str]:
         readers = {use.node for value in node.outputs for use in value.uses()}
         if node.op_type == "Conv" or readers & before_conv:
             before_conv.add(node)
-    return gates_float(graph) + [str(node.name) for node in graph if node not in before_conv]
+    return find_gates(graph) + [str(node.name) for node in graph if node not in before_conv]
 
 
 def onnxruntime_quantizer(
@@ -166,10 +166,10 @@ QUANTIZERS = {
         onnxruntime_quantizer(CalibrationMethod.MinMax, False, every_operator)),
     "onnxruntime min-max, 8-bit, gates float": Quantizer(
         "U8S8, per channel, CBAM excluded",
-        onnxruntime_quantizer(CalibrationMethod.MinMax, False, gates_float)),
+        onnxruntime_quantizer(CalibrationMethod.MinMax, False, find_gates)),
     "onnxruntime min-max, 7-bit, gates float": Quantizer(
         "U8S8, per channel, CBAM excluded, reduce_range",
-        onnxruntime_quantizer(CalibrationMethod.MinMax, True, gates_float)),
+        onnxruntime_quantizer(CalibrationMethod.MinMax, True, find_gates)),
     "onnxruntime min-max, 8-bit, gates and heads float": Quantizer(
         "U8S8, per channel, CBAM and heads excluded",
         onnxruntime_quantizer(CalibrationMethod.MinMax, False, gates_and_heads_float)),

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from feredge.calibration.graphs.placement import input_of, weight_of
-from feredge.calibration.graphs.qdq import nearest
+from feredge.calibration.graphs.qdq import round_to_nearest
 from feredge.calibration.graphs.sessions import session_of
 from feredge.runtime.results import Array
 from feredge.runtime.spec import INPUT_NAME
@@ -51,7 +51,7 @@ class Gptq:
     def __call__(self, name: str, weight: Array, scale: Array, largest: int) -> Array:
         """Return the integers of a weight, `(out, in, kh, kw)` int8; see `nearest`."""
         if name not in self.factors:
-            return nearest(name, weight, scale, largest)
+            return round_to_nearest(name, weight, scale, largest)
         key = name, largest, scale.tobytes()
         if key not in self.kept:
             columns = weight.reshape(len(weight), -1) / scale[:, None]

@@ -27,7 +27,7 @@ INT32_MAX = 2**31 - 1
 Rounding = Callable[[str, Array, Array, int], Array]
 
 
-def nearest(name: str, weight: Array, scale: Array, largest: int) -> Array:
+def round_to_nearest(name: str, weight: Array, scale: Array, largest: int) -> Array:
     """Round a weight to the nearest integers; a `Rounding`.
 
     Args:
@@ -88,7 +88,7 @@ def source_use(node: ir.Node, index: int) -> tuple[ir.Node, int]:
 
 def cpu_graph(
     model: ir.Model, ranges: Ranges, keep_float: Sequence[str], weight_bits: int,
-    rounding: Rounding = nearest,
+    rounding: Rounding = round_to_nearest,
 ) -> ir.Model:
     """Return the Q/DQ graph that onnxruntime runs in integers on a CPU.
 

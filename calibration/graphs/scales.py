@@ -27,7 +27,7 @@ def symmetric_scales(
     """Return max(|min|, |max|) / 127 of every tensor with Q/DQ in the TensorRT graph."""
     keys = {value: range_key(value, graph) for value in tensorrt_values(graph, convs)}
     bounds = ranges.of(list(keys.values()))
-    return {value: positive(max(map(abs, bounds[key])) / 127) for value, key in keys.items()}
+    return {value: positive_scale(max(map(abs, bounds[key])) / 127) for value, key in keys.items()}
 
 
 def unsigned_scales(
@@ -45,11 +45,11 @@ def unsigned_scales(
         low, high = bounds[keys[value]]
         signed = low < 0
         largest = max(-low, high) / 127 if signed else high / 255
-        scales[value] = positive(largest), np.uint8(128 if signed else 0)
+        scales[value] = positive_scale(largest), np.uint8(128 if signed else 0)
     return scales
 
 
-def positive(scale: float) -> np.float32:
+def positive_scale(scale: float) -> np.float32:
     """Return a scale above zero, also for a tensor that is always zero."""
     single: np.float32 = np.float32(max(scale, SMALLEST_SCALE))
     return single

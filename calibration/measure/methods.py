@@ -14,7 +14,7 @@ LEVELS = 128  # of |x| in symmetric INT8, zero among them
 STEP = 16  # bins between two candidates: at most 1/128 of the largest value
 
 
-def largest(histogram: Histogram) -> float:
+def largest_value(histogram: Histogram) -> float:
     """Return the largest |x|: nothing is clipped."""
     return max(-histogram.low, histogram.high)
 
@@ -77,7 +77,7 @@ def candidates(histogram: Histogram) -> Array:
 
 # Simplest first: of methods that are equally good, the first is used.
 METHODS: dict[str, Callable[[Histogram], float]] = {
-    "max": largest,
+    "max": largest_value,
     "percentile-99.999": partial(percentile, percent=99.999),
     "percentile-99.99": partial(percentile, percent=99.99),
     "percentile-99.9": partial(percentile, percent=99.9),

@@ -162,13 +162,13 @@ def best_method(expected: Array, trials: Mapping[str, Mapping[str, Array]], clas
         errors = {method: np.mean([(got.argmax(axis=1) != classes)[known]
                                    for got in graphs.values()], axis=0)
                   for method, graphs in trials.items()}
-        contenders = within_noise(errors)
+        contenders = leading_methods(errors)
     losses = {method: np.mean([divergences(expected, got) for got in trials[method].values()],
                               axis=0) for method in contenders}
-    return within_noise(losses)[0]
+    return leading_methods(losses)[0]
 
 
-def within_noise(losses: Mapping[str, Array]) -> list[str]:
+def leading_methods(losses: Mapping[str, Array]) -> list[str]:
     """Return the methods, in their order, whose loss does not exceed the least one significantly.
 
     The faces are the same, so the difference is taken by face: its mean must exceed

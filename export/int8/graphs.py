@@ -8,7 +8,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, cpu_graph, nearest, tensorrt_graph
+from feredge.calibration.graphs.qdq import (
+    WEIGHT_BITS,
+    Rounding,
+    cpu_graph,
+    round_to_nearest,
+    tensorrt_graph,
+)
 from feredge.calibration.graphs.sessions import evaluation_session, session_of
 from feredge.calibration.quality.agreement import (
     agreements,
@@ -43,7 +49,7 @@ class Int8Graphs:
 
 def cpu_key(bits: int, rounding: Rounding) -> str:
     """Return the name of a CPU graph in reports and ranges files."""
-    return f"cpu-{bits}bit" + ("" if rounding is nearest else "-rounded")
+    return f"cpu-{bits}bit" + ("" if rounding is round_to_nearest else "-rounded")
 
 
 def build_graphs(
@@ -66,7 +72,7 @@ def build_graphs(
         graphs = tensorrt_graphs(job, ranges, keep_float)
         written = [*graphs, cpu]
         graphs |= {f"cpu-{b}bit": cpu_graph(job.model, ranges, keep_float, b) for b in (7, 8)}
-        if rounding is not nearest:
+        if rounding is not round_to_nearest:
             graphs[cpu] = cpu_graph(job.model, ranges, keep_float, bits, rounding)
         shares = int8_shares(job, {key: graphs[key] for key in written})
     check_shares(shares)

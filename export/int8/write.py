@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from feredge.calibration.graphs.gptq import Gptq
-from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, nearest
+from feredge.calibration.graphs.qdq import WEIGHT_BITS, Rounding, round_to_nearest
 from feredge.calibration.quality.accuracy import quality_text
 from feredge.calibration.quality.plots import save_sensitivity_plot
 from feredge.calibration.quality.sensitivity import sensitivity_text
@@ -37,7 +37,7 @@ def write_int8(job: ExportJob) -> dict[str, Any]:
         GateError: INT8 costs more than the limits allow.
     """
     ranges, origin = ranges_of(job)
-    rounding = nearest if job.faces is None else gptq_on_faces(job, job.faces)
+    rounding = round_to_nearest if job.faces is None else gptq_on_faces(job, job.faces)
     keep_float, checks = choose_float_layers(job, ranges, rounding)
     built = build_graphs(job, ranges, keep_float, rounding)
     if job.faces is not None:

@@ -50,11 +50,11 @@ def read_zip(content: bytes) -> Document:
 
     def read(name: str) -> memoryview:
         if name not in records:
-            raise PickleError(f"its archive lacks the record {shown(name)}")
+            raise PickleError(f"its archive lacks the record {safe_name(name)}")
         found = record_slice(content, records[name])
         budget[0] -= len(found)
         if budget[0] < 0 or zlib.crc32(found) != records[name].CRC:
-            raise PickleError(f"its record {shown(name)} is altered; copy the file again")
+            raise PickleError(f"its record {safe_name(name)} is altered; copy the file again")
         return found
 
     if f"{root}byteorder" in records and bytes(read(f"{root}byteorder")) != b"little":
@@ -74,7 +74,7 @@ def archive_root(names: Mapping[str, object]) -> str:
         raise PickleError(TORCHSCRIPT)
     roots = [name.removesuffix("data.pkl") for name in names if name.split("/")[1:] == ["data.pkl"]]
     if len(roots) != 1:
-        held = ", ".join(map(shown, list(names)[:3])) or "nothing"
+        held = ", ".join(map(safe_name, list(names)[:3])) or "nothing"
         raise PickleError(f"it is a zip archive that torch.save did not write; it holds {held}")
     return roots[0]
 
@@ -85,7 +85,7 @@ def record_slice(content: bytes, record: zipfile.ZipInfo) -> memoryview:
     Raises:
         PickleError: it is compressed, or reaches beyond the file.
     """
-    name = shown(record.filename)
+    name = safe_name(record.filename)
     if record.compress_type != zipfile.ZIP_STORED:
         raise PickleError(f"its record {name} is compressed, which torch.save never does; unpack "
                           "the archive and pack it again without compression (zip -0)")
@@ -128,7 +128,7 @@ def known_storage(value: Any, storages: dict[str, Storage]) -> Any:
         PickleError: the same storage has two types.
     """
     if isinstance(value, Storage) and storages.setdefault(value.key, value).kind != value.kind:
-        raise PickleError(f"its storage {shown(value.key)} has two types")
+        raise PickleError(f"its storage {safe_name(value.key)} has two types")
     return value
 
 
@@ -143,7 +143,7 @@ def storage_offsets(
     offsets: dict[str, tuple[int, int]] = {}
     for key in map(storage_key, keys if isinstance(keys, list) else []):
         if key not in storages:
-            raise PickleError(f"its storage {shown(key)} belongs to no tensor")
+            raise PickleError(f"its storage {safe_name(key)} belongs to no tensor")
         count = int.from_bytes(content[start : start + 8], "little", signed=True)
         end = start + 8 + count * BYTES_PER_ELEMENT[storages[key].kind]
         if not start + 8 <= end <= len(content):
@@ -161,7 +161,7 @@ def legacy_bytes(
         PickleError: the file does not hold it.
     """
     if storage.key not in offsets:
-        raise PickleError(f"its storage {shown(storage.key)} is missing")
+        raise PickleError(f"its storage {safe_name(storage.key)} is missing")
     start, end = offsets[storage.key]
     return memoryview(content)[start:end]
 
@@ -180,11 +180,11 @@ def storage_record(persistent: Any) -> Any:
     key = storage_key(named)
     name = kind.name.rsplit(".", 1)[-1] if isinstance(kind, Global) else "?"
     if name not in BYTES_PER_ELEMENT:
-        raise PickleError(f"its tensors are stored as {shown(name)}, which is not read here; "
+        raise PickleError(f"its tensors are stored as {safe_name(name)}, which is not read here; "
                           "expected floating-point or integer tensors")
     offset = view[0][1] if view and view[0] is not None else 0
     if not isinstance(count, int) or not isinstance(offset, int) or min(count, offset) < 0:
-        raise PickleError(f"its storage {shown(key)} has no valid size")
+        raise PickleError(f"its storage {safe_name(key)} has no valid size")
     return Storage(key, name, count, offset)
 
 
@@ -199,7 +199,7 @@ def storage_key(value: Any) -> str:
     raise PickleError("its pickle names a storage by something else than text")
 
 
-def shown(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a name of the file as a message can hold it: short, printable, on one line."""
     text = ascii(name[:60])[1:-1]
     return text + ("..." if name[60:] else "")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feredge.export.models.registry import WEIGHTS, Network
-from feredge.export.network.archives import shown
+from feredge.export.network.archives import safe_name
 from feredge.export.network.checkpoint import Checkpoint, load_checkpoint, state_sha256
 from feredge.export.network.loading import (
     backbone_of,
@@ -91,7 +91,7 @@ def side_of(network: Network, checkpoint: Checkpoint, options: ExportOptions) ->
     """
     stated = checkpoint.metadata.get("side", "")
     if stated and not (stated.isdecimal() and len(stated) < 6):
-        raise CheckpointError(f"the checkpoint's metadata states the side {shown(stated)}, "
+        raise CheckpointError(f"the checkpoint's metadata states the side {safe_name(stated)}, "
                               "expected px: pass --side")
     side = options.side or int(stated or network.defaults.side)
     if side % network.defaults.side_multiple or not 0 < side <= MOST_SIDE_PX:
@@ -171,7 +171,7 @@ def other_checkpoint(
     state = checkpoint.state
     lends = LENDS if backbone_of(state, network.backbone) else ""
     return CheckpointError(f"not a {network.name} checkpoint: it has no tensor {missing}; its "
-                           f"first are {', '.join(map(shown, list(state)[:3]))}{lends}")
+                           f"first are {', '.join(map(safe_name, list(state)[:3]))}{lends}")
 
 
 def check_probabilities(

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 from torch import Tensor, nn
 
-from feredge.export.network.archives import shown
+from feredge.export.network.archives import safe_name
 from feredge.export.network.state import common_prefix
 from feredge.runtime.errors import CheckpointError
 
@@ -23,7 +23,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = module.state_dict()
     given = fit_names(own, state)
     check_fit(own, given, f"the checkpoint does not fit the network of {len(own)} tensors")
-    module.load_state_dict(in_float32(given))
+    module.load_state_dict(convert_to_float32(given))
 
 
 def check_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
@@ -69,7 +69,7 @@ def load_backbone(
     own, given = (backbone_of(tensors, patterns) for tensors in (whole, fit_names(whole, state)))
     check_fit(own, given, f"the checkpoint's backbone does not fit the network's, {len(own)} "
                           f"tensors called {', '.join(patterns)}")
-    module.load_state_dict(in_float32(given), strict=False)
+    module.load_state_dict(convert_to_float32(given), strict=False)
 
 
 def backbone_of(state: Mapping[str, Tensor], patterns: Sequence[str]) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     both = own.keys() & given.keys()
     found = {
         "missing": sorted(own.keys() - given.keys()),
-        "unexpected": sorted(map(shown, given.keys() - own.keys())),
+        "unexpected": sorted(map(safe_name, given.keys() - own.keys())),
         "of another shape": sorted(
             f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
             for name in both if given[name].shape != own[name].shape),
@@ -95,7 +95,7 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
                      for what, names in found.items() if names)
 
 
-def in_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with every floating-point one in float32."""
     return {name: value.float() if value.is_floating_point() else value
             for name, value in state.items()}

@@ -91,20 +91,21 @@ def tensor_result(name: str, arguments: tuple[Any, ...]) -> Any:
     if name.startswith("torch._utils._rebuild_tensor") and isinstance(arguments[0], Storage):
         storage, offset, shape, stride = arguments[:4]
         dtype = arguments[6].name if name.endswith("_v3") else None
-        return TensorRecord(storage, whole(offset), wholes(shape), wholes(stride), dtype)
+        return TensorRecord(storage, natural_number(offset), natural_numbers(shape),
+                            natural_numbers(stride), dtype)
     if name == "copyreg._reconstructor" or name == "copy_reg._reconstructor":
         name = arguments[0].name
     return StandIn(name)
 
 
-def wholes(values: Any) -> tuple[int, ...]:
+def natural_numbers(values: Any) -> tuple[int, ...]:
     """Return a tuple of numbers from 0 on."""
     if len(values) > MOST_DIMENSIONS:
         raise PickleError(f"a tensor of it has {len(values)} dimensions")
-    return tuple(map(whole, values))
+    return tuple(map(natural_number, values))
 
 
-def whole(value: Any) -> int:
+def natural_number(value: Any) -> int:
     """Return a number from 0 on.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feredge.export.network.archives import BYTES_PER_ELEMENT, Document, shown
+from feredge.export.network.archives import BYTES_PER_ELEMENT, Document, safe_name
 from feredge.export.network.pickle_values import PickleError, StandIn, TensorRecord
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module",
@@ -146,7 +146,7 @@ def dtype_of(record: TensorRecord) -> torch.dtype:
         return DTYPES[record.storage.kind]
     found = getattr(torch, record.dtype.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
-        raise PickleError(f"a tensor of it has the unknown type {shown(record.dtype)}")
+        raise PickleError(f"a tensor of it has the unknown type {safe_name(record.dtype)}")
     return found
 
 
@@ -163,18 +163,18 @@ def check_extent(record: TensorRecord, storage_bytes: int, itemsize: int) -> int
     declared = storage.count * BYTES_PER_ELEMENT[storage.kind]
     fits = len(record.shape) == len(record.stride) and max(end, count) <= available
     if not fits or storage.offset * itemsize + declared > storage_bytes:
-        raise PickleError(f"a tensor of shape {shown(str(record.shape))} does not fit its storage "
-                          f"of {storage_bytes:,} bytes")
+        raise PickleError(f"a tensor of shape {safe_name(str(record.shape))} does not fit its "
+                          f"storage of {storage_bytes:,} bytes")
     return available
 
 
 def describe_content(value: Any, most: int = 8) -> str:
     """Return what a document without a state dict holds, for the message that refuses it."""
     if isinstance(value, StandIn):
-        return f"it holds an object of the class {shown(value.name)}"
+        return f"it holds an object of the class {safe_name(value.name)}"
     if not isinstance(value, dict):
         return f"it holds {type(value).__name__}"
     if not value:
         return "it holds an empty dict"
-    keys = [shown(str(key)) for key in list(value)[:most]]
+    keys = [safe_name(str(key)) for key in list(value)[:most]]
     return f"the keys found are {', '.join(keys)}{', ...' if len(value) > most else ''}"

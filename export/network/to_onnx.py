@@ -39,7 +39,7 @@ def onnx_from_torch(module: torch.nn.Module, side_px: int) -> ir.Model:
     Raises:
         ValueError: the graph uses an operator whose opset 18 form has no opset 17 twin here.
     """
-    model = exported(module.eval(), side_px)
+    model = run_exporter(module.eval(), side_px)
     optimizer.optimize(model, input_size_limit=FOLD_LIMIT_BYTES, output_size_limit=FOLD_LIMIT_BYTES)
     lower_to_opset_17(model)
     name_after_modules(model.graph)
@@ -48,7 +48,7 @@ def onnx_from_torch(module: torch.nn.Module, side_px: int) -> ir.Model:
     return model
 
 
-def exported(module: torch.nn.Module, side_px: int) -> ir.Model:
+def run_exporter(module: torch.nn.Module, side_px: int) -> ir.Model:
     """Run torch's exporter at its own opset 18, without its chatter."""
     example = torch.rand(2, 3, side_px, side_px)
     chatter = logging.getLogger("torch.onnx")

@@ -62,13 +62,13 @@ def model_config(served: ServedModel, name: str, is_plan: bool) -> str:
     """Return `config.pbtxt`; every string is quoted as JSON, which protobuf's text format reads."""
     backend = 'platform: "tensorrt_plan"' if is_plan else 'backend: "onnxruntime"'
     return CONFIG.format(
-        name=quoted(name), backend=backend, max_batch=served.max_batch, input=quoted(INPUT_NAME),
-        output=quoted(OUTPUT_NAME), dims=", ".join(map(str, served.input_dims)),
-        classes=len(served.spec.labels), delay_us=QUEUE_DELAY_US, key=quoted(METADATA_KEY),
-        spec=quoted(served.spec.to_json()),
+        name=quote(name), backend=backend, max_batch=served.max_batch, input=quote(INPUT_NAME),
+        output=quote(OUTPUT_NAME), dims=", ".join(map(str, served.input_dims)),
+        classes=len(served.spec.labels), delay_us=QUEUE_DELAY_US, key=quote(METADATA_KEY),
+        spec=quote(served.spec.to_json()),
     )
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return a string literal of protobuf's text format."""
     return json.dumps(text, ensure_ascii=False)

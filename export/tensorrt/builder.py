@@ -22,7 +22,7 @@ from feredge.export.tensorrt.options import (
     is_typed,
     uses_calibrator,
 )
-from feredge.export.tensorrt.progress import interruptible, progress_monitor
+from feredge.export.tensorrt.progress import allow_interrupt, progress_monitor
 from feredge.export.tensorrt.versions import TensorRT
 from feredge.runtime.errors import ExportError, PackageError, require
 
@@ -57,7 +57,7 @@ def plan_from_onnx(onnx: Path, build: Build, quiet: bool = True) -> Plan:
     options, rt = build.options, build.rt
     loaders = polygraphy_for(rt)
     monitor = progress_monitor(rt.module, quiet) if rt.has_progress else None
-    with tensorrt_errors(onnx), interruptible(monitor):
+    with tensorrt_errors(onnx), allow_interrupt(monitor):
         parsed = loaders.network_from_onnx_path(str(onnx), strongly_typed=is_typed(options, rt))
         builder, network = parsed[:2]
         config = build_config(builder, network, build, monitor)

@@ -51,7 +51,7 @@ def build_config(
         common["memory_pool_limits"] = {pool: options.workspace_mb * MIB}
     if rt.is_rtx:
         return rtx_config(builder, network, build, common)
-    config = flagged_config(builder, network, build, common)
+    config = config_with_flags(builder, network, build, common)
     if options.dla is not None:
         config.DLA_core = options.dla  # Polygraphy knows core 0 only
     return config
@@ -71,7 +71,7 @@ def rtx_config(
     return config
 
 
-def flagged_config(
+def config_with_flags(
     builder: trt.Builder, network: trt.INetworkDefinition, build: Build, common: dict[str, Any]
 ) -> trt.IBuilderConfig:
     """Return a TensorRT configuration, with precision flags where the network is weakly typed.

@@ -35,7 +35,7 @@ class PlanOptions:
 
 def uses_calibrator(options: PlanOptions, rt: TensorRT) -> bool:
     """Return whether INT8 comes from ranges instead of Q/DQ: a DLA up to TensorRT 10 needs that."""
-    return options.int8 and (options.calibrator or (options.dla is not None and rt.calibrates))
+    return options.int8 and (options.calibrator or (options.dla is not None and rt.has_calibrator))
 
 
 def is_typed(options: PlanOptions, rt: TensorRT) -> bool:
@@ -45,7 +45,7 @@ def is_typed(options: PlanOptions, rt: TensorRT) -> bool:
     """
     if not rt.has_precision_flags:
         return True
-    return rt.strongly_typed and not uses_calibrator(options, rt) and options.dla is None
+    return rt.is_strongly_typed and not uses_calibrator(options, rt) and options.dla is None
 
 
 def uses_tf32(options: PlanOptions) -> bool:
@@ -65,7 +65,7 @@ def check_options(options: PlanOptions, rt: TensorRT) -> None:
                           + (", or take --target tensorrt on a Jetson" if rt.is_rtx else ""))
     if options.dla is not None and not options.fp16:
         raise ExportError("a DLA computes in FP16 or INT8 only: pass --fp16, or --int8 --fp16")
-    if options.calibrator and not rt.calibrates:
+    if options.calibrator and not rt.has_calibrator:
         raise ExportError(f"{name} takes INT8 as Q/DQ only; leave --calibrator out")
     if options.calibrator and not options.int8:
         raise ExportError("--calibrator is a way to INT8: pass --int8, too")

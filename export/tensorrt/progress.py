@@ -57,7 +57,7 @@ def progress_monitor(module: ModuleType, quiet: bool) -> Any:
 
 
 @contextmanager
-def interruptible(monitor: Any) -> Iterator[None]:
+def allow_interrupt(monitor: Any) -> Iterator[None]:
     """Let Ctrl-C end a build through its monitor.
 
     TensorRT calls a monitor from C++, where no Python exception may pass: while it builds, the

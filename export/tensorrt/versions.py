@@ -62,7 +62,7 @@ class TensorRT:
         return hasattr(self.module.BuilderFlag, "INT8")
 
     @property
-    def strongly_typed(self) -> bool:
+    def is_strongly_typed(self) -> bool:
         """Return whether graphs carry their types themselves."""
         flags = self.module.NetworkDefinitionCreationFlag
         if not self.has_precision_flags:
@@ -70,7 +70,7 @@ class TensorRT:
         return hasattr(flags, "STRONGLY_TYPED") and self.number[:2] >= TYPED_SINCE
 
     @property
-    def calibrates(self) -> bool:
+    def has_calibrator(self) -> bool:
         """Return whether it takes ranges instead of Q/DQ."""
         return self.has_precision_flags and hasattr(self.module, "IInt8EntropyCalibrator2")
 

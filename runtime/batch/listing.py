@@ -119,7 +119,7 @@ def list_lines(place: Place, path: str) -> Iterator[Input]:
     with place.fs.open_input_stream(path) as stream:
         lines = require("io").TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
         names = (line.rstrip("\r\n") for line in lines)
-        yield from (named(name) for name in names if name.strip())
+        yield from (input_of(name) for name in names if name.strip())
 
 
 def list_parquet(place: Place, path: str) -> Iterator[Input]:
@@ -138,7 +138,7 @@ def list_parquet(place: Place, path: str) -> Iterator[Input]:
         if IMAGE in columns:
             yield from ((ROWS, f"{name}#{row}") for row in range(file.metadata.num_rows))
         elif PATH in columns:
-            yield from (named(str(path)) for path in column_values(file, PATH) if path)
+            yield from (input_of(str(path)) for path in column_values(file, PATH) if path)
         else:
             raise SourceError(f"{name} has columns {', '.join(columns)}; expected {IMAGE} (bytes) "
                               f"or {PATH}")
@@ -150,7 +150,7 @@ def column_values(file: Any, column: str) -> Iterator[Any]:
         yield from batch.column(0).to_pylist()
 
 
-def named(name: str) -> Input:
+def input_of(name: str) -> Input:
     """Return the input of a path, relative to the current directory, or of a URI."""
     return kind_of(name), name if "://" in name else os.path.abspath(name)
 

@@ -90,7 +90,7 @@ class Schedule:
             EngineError: workers end before they begin.
         """
         deaths = self.deaths.setdefault(task.key, Deaths())
-        unit = self.noted_unit(task) if task.careful else None
+        unit = self.take_noted_unit(task) if task.careful else None
         if unit is not None:
             deaths.at[unit] += 1
             if deaths.at[unit] >= self.retries:
@@ -103,7 +103,7 @@ class Schedule:
                               "not enough memory, or a damaged engine; see Ray's logs")
         self.urgent.append(replace(task, careful=True, skip=dict(deaths.skip)))
 
-    def noted_unit(self, task: Task) -> int | None:
+    def take_noted_unit(self, task: Task) -> int | None:
         """Return the unit that a careful task worked on, and delete the note."""
         name = f"{WORK}/{task.key}"
         note = self.output.read(name)

@@ -68,7 +68,7 @@ def frame_rows(run: TaskRun, video: VideoFile) -> Iterator[schema.Row]:
     task = run.task
     frames = video.frames(*video.bounds(task.part, task.parts))
     while True:
-        with run.timed("read"):
+        with run.measure_stage("read"):
             frame = next(frames, None)
         if frame is None:
             return

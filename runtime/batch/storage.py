@@ -54,7 +54,7 @@ def open_place(where: str) -> Place:
         return Place(fs.LocalFileSystem(), os.path.abspath(where))
     parts = urlsplit(where)
     try:
-        opened, path = fs.FileSystem.from_uri(quoted(where))
+        opened, path = fs.FileSystem.from_uri(quote_uri(where))
     except require("pyarrow", "batch").ArrowInvalid as error:
         return open_fsspec(where, parts.scheme, error)
     if opened.type_name == "local":
@@ -62,7 +62,7 @@ def open_place(where: str) -> Place:
     return Place(opened, path.rstrip("/"), parts.scheme, parts.netloc.rpartition("@")[2])
 
 
-def quoted(where: str) -> str:
+def quote_uri(where: str) -> str:
     """Return a URI whose path is written as it is named: with spaces, percent signs or globs."""
     address, mark, query = where.rpartition("?")
     if not mark or "=" not in query:  # a glob

@@ -57,7 +57,7 @@ class Worker:
         self.job = job
         self.tools: Tools | None = None
 
-    def ready(self) -> bool:
+    def prepare(self) -> bool:
         """Open engine and detector, and return whether that succeeded."""
         try:
             self.open()
@@ -141,7 +141,7 @@ class TaskRun:
         return self.outcome
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def measure_stage(self, stage: str) -> Iterator[None]:
         """Add the time of a block to a stage."""
         start_s = time.perf_counter()
         try:
@@ -189,7 +189,7 @@ class TaskRun:
             return schema.error_row(unit, source, self.task.skip[k])
         self.note(k)
         try:
-            with self.timed("read"):
+            with self.measure_stage("read"):
                 picture_bgr = reader.read(k)
             faces = self.classify(picture_bgr)
         except SourceError as error:
@@ -222,12 +222,12 @@ class TaskRun:
 
     def run_join(self) -> None:
         """Write a video's rows, with tracks, from those of its segments."""
-        with self.timed("track"):
+        with self.measure_stage("track"):
             join_parts(self)
 
     def write(self, name: str, rows: list[schema.Row]) -> None:
         """Write rows as a file of the output."""
-        with self.timed("write"):
+        with self.measure_stage("write"):
             self.tools.output.write(name, schema.table_bytes(rows, self.tools.schema))
 
     def count(self, rows: list[schema.Row]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from feredge.runtime.command import fraction, positive
+from feredge.runtime.command import fraction, positive_int
 
 YUNET = "yunet"
 AUTO = "auto"
@@ -40,7 +40,7 @@ class DetectorOptions:
         group.add_argument("--detector-size", type=size, metavar="PX",
                            help="long side to which a frame is scaled before detection (auto: what "
                                 "--min-face needs; for live sources what the frame rate allows)")
-        group.add_argument("--min-face", type=positive, default=cls.min_face_px, metavar="PX",
+        group.add_argument("--min-face", type=positive_int, default=cls.min_face_px, metavar="PX",
                            help="longer side of the smallest face to find, in pixels of the frame "
                                 f"({cls.min_face_px})")
         group.add_argument("--min-score", type=fraction, default=cls.min_score, metavar="S",
@@ -55,4 +55,4 @@ class DetectorOptions:
 
 def size(text: str) -> int | None:
     """Parse a number of pixels, or `auto`."""
-    return None if text == AUTO else positive(text)
+    return None if text == AUTO else positive_int(text)

@@ -52,7 +52,7 @@ class DetectionSize:
             self.warn(frame_shape, size_px, needed)
         return size_px
 
-    def coarse(self, frame_shape: tuple[int, ...]) -> int | None:
+    def coarse_size(self, frame_shape: tuple[int, ...]) -> int | None:
         """Return the size of a second, coarse detection for the largest faces; None without."""
         if self.options.size_px is not None or self.frames_per_s is not None:
             return None

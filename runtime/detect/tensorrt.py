@@ -69,7 +69,7 @@ class PlanDetector(Detector):
         """
         layout, runner = layout_of(frame_bgr), self.runner
         inner, canvas = canvas_size(layout.shape, self.size.of(layout.shape), self.fixed)
-        with runner.active():
+        with runner.activate():
             if self.packed != (layout, inner, canvas):
                 runner.table.clear()
                 runner.table.add_frame(*scaled_frame(layout.shape, inner), canvas, layout)

@@ -61,7 +61,7 @@ class YuNetDetector(Detector):
         """
         frame_bgr = bgr_of(frame_bgr)
         faces = self.detect_at(frame_bgr, self.size.of(frame_bgr.shape))
-        coarse = None if self.fixed else self.size.coarse(frame_bgr.shape)
+        coarse = None if self.fixed else self.size.coarse_size(frame_bgr.shape)
         if coarse is None:
             return faces
         return merge_scales(faces, self.detect_at(frame_bgr, coarse), max(frame_bgr.shape[:2]))

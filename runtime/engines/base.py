@@ -80,7 +80,7 @@ class Engine(Closeable):
             return self._classify([(frames_bgr[k], boxes[rows][of_frame[rows] == k])
                                    for k in sorted(set(of_frame[rows].tolist()))])
 
-        return np.split(self.batched(run, boxes), np.cumsum(counts)[:-1])
+        return np.split(self.run_batches(run, boxes), np.cumsum(counts)[:-1])
 
     def infer(self, crops: Array) -> Array:
         """Classify face crops.
@@ -99,7 +99,7 @@ class Engine(Closeable):
         if crops.shape[1:] != expected or crops.dtype != np.float32:
             found = f"{crops.shape} {crops.dtype}"
             raise ValueError(f"crops are (n, {', '.join(map(str, expected))}) float32, got {found}")
-        return self.batched(lambda rows: self._infer(crops[rows]), crops)
+        return self.run_batches(lambda rows: self._infer(crops[rows]), crops)
 
     def profile(self, crops: Array) -> dict[str, float]:
         """Infer, and measure the parts of it by trtexec's definitions.
@@ -113,7 +113,7 @@ class Engine(Closeable):
         """
         return {}
 
-    def batched(self, run: Callable[[slice], Array], items: Array) -> Array:
+    def run_batches(self, run: Callable[[slice], Array], items: Array) -> Array:
         """Run over slices of at most `max_batch` rows, check the predictions and join them."""
         starts = range(0, len(items), self.max_batch)
         parts = [run(slice(start, start + self.max_batch)) for start in starts]

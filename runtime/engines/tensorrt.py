@@ -59,7 +59,7 @@ class TensorRTEngine(Engine):
     def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
         runner, spec = self.runner, self.spec
         size = spec.input.side, spec.input.side
-        with runner.active():
+        with runner.activate():
             runner.table.clear()
             for frame, boxes_xyxy in parts:
                 layout = layout_of(frame)
@@ -72,7 +72,7 @@ class TensorRTEngine(Engine):
 
     def _infer(self, crops: Array) -> Array:
         runner, faces = self.runner, len(crops)
-        with runner.active():
+        with runner.activate():
             context = runner.context(self.input_shape(faces))
             values = np.ascontiguousarray(crops, runner.input_dtype)
             runner.gpu.driver.memcpy_htod_async(runner.input, values, runner.gpu.stream)
@@ -89,7 +89,7 @@ class TensorRTEngine(Engine):
         buffers. Run on an emulated driver only so far.
         """
         runner = self.runner
-        with runner.active():
+        with runner.activate():
             stream, driver = runner.gpu.stream, runner.gpu.driver
             values = np.ascontiguousarray(crops, runner.input_dtype)
             context = runner.context(self.input_shape(len(crops)))

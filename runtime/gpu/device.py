@@ -1,6 +1,6 @@
 """The GPU: its context, one stream and the kernels loaded into it.
 
-Every use is inside `active()`, which makes the context current in the calling thread and admits
+Every use is inside `activate()`, which makes the context current in the calling thread and admits
 one thread at a time: an engine may be used from any thread, and nothing stays on the context stack
 when the process ends.
 """
@@ -36,11 +36,11 @@ class Gpu:
         self.lock = threading.RLock()
         self.modules: dict[Path, Any] = {}
         self.context = device.retain_primary_context()
-        with self.active():
+        with self.activate():
             self.stream = self.driver.Stream(NON_BLOCKING)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Make the context current for this thread, alone."""
         with self.lock:
             self.context.push()
@@ -62,7 +62,7 @@ class Gpu:
 
     def close(self) -> None:
         """Free stream, kernels and context; whatever else lies on the GPU must be freed before."""
-        with self.active():
+        with self.activate():
             self.stream.synchronize()
             self.modules.clear()
             del self.stream

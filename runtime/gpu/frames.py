@@ -50,7 +50,7 @@ class FrameStore:
     The detector puts a frame, the engine takes it: an upload serves one take, since a caller may
     write into the same array afterwards. A frame that nobody put is uploaded when it is taken. A
     slot is used again once its frame was taken, so that there are as many as frames wait: one per
-    source. All methods but `retain` and `release` are called inside `gpu.active()`.
+    source. All methods but `retain` and `release` are called inside `gpu.activate()`.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -67,7 +67,7 @@ class FrameStore:
         """Count one user less; the last one frees the frames and the GPU."""
         self.users -= 1
         if not self.users:
-            with self.gpu.active():
+            with self.gpu.activate():
                 for slot in list(self.slots):
                     self.remove(slot)
             self.gpu.close()

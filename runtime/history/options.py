@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from feredge.runtime.command import positive
+from feredge.runtime.command import positive_int
 from feredge.runtime.errors import UsageError
 
 DEFAULT_DAYS = 10
@@ -39,7 +39,7 @@ class HistoryOptions:
         group = parser.add_argument_group("history")
         group.add_argument("--history", type=Path, metavar="FILE",
                            help="record numbers (no pictures) in an SQLite file for fer-report")
-        group.add_argument("--history-days", type=positive, default=DEFAULT_DAYS, metavar="N",
+        group.add_argument("--history-days", type=positive_int, default=DEFAULT_DAYS, metavar="N",
                            help=f"delete what is older ({DEFAULT_DAYS})")
 
     @staticmethod

@@ -78,7 +78,7 @@ class PlanRunner:
         self.resources, self.buffers = ExitStack(), ExitStack()  # closed last in, first out
         self.resources.callback(self.buffers.close)
         try:
-            with self.gpu.active():
+            with self.gpu.activate():
                 self.session = PlanSession(self.gpu, plan.path, plan.content, plan.target)
                 self.resources.callback(self.session.close)
                 self.replay = Replay(self.gpu, self.gpu.cuda_graphs and self.session.can_capture)
@@ -114,7 +114,7 @@ class PlanRunner:
         return np.dtype(np.float16 if self.session.is_fp16(name) else np.float32)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Make the GPU current for this thread, alone; every other method needs it.
 
         Raises:
@@ -122,7 +122,7 @@ class PlanRunner:
         """
         if not self.is_open:
             raise EngineError("this engine or detector was closed")
-        with self.gpu.active():
+        with self.gpu.activate():
             yield
 
     def run(self, frames: Sequence[GpuFrame], shape: Shape, result_bytes: int) -> None:
@@ -178,7 +178,7 @@ class PlanRunner:
         if not self.is_open:
             return
         self.is_open = False
-        with self.gpu.active():
+        with self.gpu.activate():
             self.gpu.stream.synchronize()
             self.warps.clear()
             self.resources.close()

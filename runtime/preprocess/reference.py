@@ -56,7 +56,7 @@ def warp(
     x, y = sample_positions(matrix, samples, size)
     values = bilinear(frame, x, y)
     if black:
-        values[outside(frame, x, y)] = 0
+        values[is_outside(frame, x, y)] = 0
     return means(values, samples)
 
 
@@ -84,7 +84,7 @@ def warp_nv12(
     values_of = bilinear(luma - color.black, x, y), bilinear(chroma - 128.0, x / 2, y / 2)
     if black:
         for values in values_of:
-            values[outside(luma, x, y)] = 0
+            values[is_outside(luma, x, y)] = 0
     gray, uv = (means(values, samples) for values in values_of)
     u, v = uv[..., 0], uv[..., 1]
     green = color.u_to_green * u + color.v_to_green * v
@@ -111,7 +111,7 @@ def means(values: Array, samples: int) -> Array:
     return np.asarray(tiles.mean(axis=(1, 3)))
 
 
-def outside(frame: Array, x: Array, y: Array) -> Array:
+def is_outside(frame: Array, x: Array, y: Array) -> Array:
     """Return which positions, in pixel edges, lie outside a frame."""
     height, width = frame.shape[:2]
     return np.asarray((x < 0) | (y < 0) | (x >= width) | (y >= height))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from feredge.runtime.command import positive
+from feredge.runtime.command import positive_int
 from feredge.runtime.environment import broker_password
 from feredge.runtime.errors import UsageError
 
@@ -129,7 +129,7 @@ class PublishOptions:
                            help="this device's name in topics (default: the host's name)")
         group.add_argument("--spool", type=Path, metavar="PATH",
                            help="keep events in this file until the broker confirms them")
-        group.add_argument("--spool-mb", type=positive, default=DEFAULT_SPOOL_MB, metavar="MB",
+        group.add_argument("--spool-mb", type=positive_int, default=DEFAULT_SPOOL_MB, metavar="MB",
                            help=f"most that the spool keeps ({DEFAULT_SPOOL_MB})")
         group.add_argument("--mqtt-password-file", type=Path, metavar="FILE",
                            help="the broker's password (default: FEREDGE_MQTT_PASSWORD)")

@@ -133,7 +133,7 @@ class Publisher:
     def _send_events(self) -> None:
         """Hand the oldest events to the broker, which repeats them by itself after a reconnect."""
         free = MOST_UNCONFIRMED - len(self._unconfirmed)
-        for key, message in self._spool.pending(self._last_key, free) if free > 0 else ():
+        for key, message in self._spool.pending_messages(self._last_key, free) if free > 0 else ():
             self._broker.send(message, key)
             self._last_key = key
             self._unconfirmed.add(key)

@@ -75,7 +75,7 @@ class Spool:
         self._database.execute("DELETE FROM messages WHERE id = ?", (key,))
         self._bytes -= size_bytes(topic, payload)
 
-    def pending(self, after: int, count: int) -> list[tuple[int, Message]]:
+    def pending_messages(self, after: int, count: int) -> list[tuple[int, Message]]:
         """Return the oldest messages with a key above `after`, at most `count`, with their keys."""
         with self._lock:
             rows = self._database.execute(

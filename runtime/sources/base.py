@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from feredge.runtime.closeable import Closeable
-from feredge.runtime.command import positive, seconds
+from feredge.runtime.command import positive_int, seconds
 from feredge.runtime.errors import UsageError
 from feredge.runtime.results import Frame
 
@@ -160,7 +160,7 @@ class SourceOptions:
         parser.add_argument("--retry", type=seconds, metavar="SECONDS",
                             help="try a lost live source again for this time, 0: not at all "
                             "(default: for ever after its first frame)")
-        parser.add_argument("--max-pixels", type=positive, metavar="N",
+        parser.add_argument("--max-pixels", type=positive_int, metavar="N",
                             default=SourceOptions.max_pixels,
                             help="larger JPEGs are decoded at a reduced size, other pictures are "
                             "refused (default: 200 million)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from feredge.runtime.command import difference, positive
+from feredge.runtime.command import difference, positive_int
 from feredge.runtime.errors import UsageError
 
 
@@ -43,9 +43,9 @@ class TrackOptions:
         group = parser.add_argument_group("videos, streams and cameras")
         group.add_argument("--track", action=argparse.BooleanOptionalAction, default=cls.track,
                            help="number the faces and smooth their labels over time (default: yes)")
-        group.add_argument("--detect-every", type=positive, default=cls.detect_every, metavar="N",
-                           help="detect and classify every N-th frame; tracks predict boxes and "
-                                f"labels in between ({cls.detect_every})")
+        group.add_argument("--detect-every", type=positive_int, default=cls.detect_every,
+                           metavar="N", help="detect and classify every N-th frame; tracks "
+                                f"predict boxes and labels in between ({cls.detect_every})")
         group.add_argument("--reuse", type=difference, metavar="T",
                            help="keep the prediction of a face while its gray thumbnail differs by "
                                 "less than T of 255 on average (default: off)")

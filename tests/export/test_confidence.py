@@ -8,7 +8,7 @@ from torch import nn
 
 from feredge.calibration.graphs.sessions import session_of
 from feredge.calibration.quality.reliability import expected_calibration_error
-from feredge.export.confidence import fit_temperature, scaled, with_temperature
+from feredge.export.confidence import fit_temperature, scale_probabilities, with_temperature
 from feredge.export.fp16 import fp16_graph
 from feredge.export.network.to_onnx import onnx_from_torch
 from feredge.runtime.spec import INPUT_NAME, OUTPUT_NAME
@@ -32,10 +32,10 @@ def test_the_temperature_of_overconfident_probabilities_is_found(temperature):
     rng = np.random.default_rng(0)
     true = softmax(rng.normal(0, 2, (4000, 5)))
     classes = np.array([rng.choice(5, p=row) for row in true])
-    stated = scaled(true, 1 / temperature)
+    stated = scale_probabilities(true, 1 / temperature)
     found = fit_temperature(stated, classes)
     assert found == pytest.approx(temperature, rel=0.08)
-    assert expected_calibration_error(scaled(stated, found), classes) < 0.03
+    assert expected_calibration_error(scale_probabilities(stated, found), classes) < 0.03
 
 
 @pytest.mark.parametrize("temperature", [0.67, 1.8])
@@ -44,7 +44,7 @@ def test_the_graph_computes_the_same_and_keeps_every_label(network, temperature)
     before, after = (session_of(graph).run([OUTPUT_NAME], {INPUT_NAME: faces})[0]
                      for graph in (network, with_temperature(network, temperature)))
     assert (before.argmax(1) == after.argmax(1)).all()
-    np.testing.assert_allclose(after, scaled(before, temperature), atol=1e-6)
+    np.testing.assert_allclose(after, scale_probabilities(before, temperature), atol=1e-6)
     assert network.graph.outputs[0].name == OUTPUT_NAME, "the graph given is left as it was"
 
 
@@ -58,7 +58,7 @@ def test_the_graph_can_be_saved_and_converted(network, tmp_path):
 
 
 def test_certain_probabilities_stay_finite():
-    assert scaled(np.array([[1.0, 0.0]]), 2.0).tolist() == [[1.0, 0.0]]
+    assert scale_probabilities(np.array([[1.0, 0.0]]), 2.0).tolist() == [[1.0, 0.0]]
 
 
 def test_it_needs_labeled_faces(line):

@@ -90,7 +90,7 @@ def device_crops(gpu, frame, boxes, side, fp16):
     from feredge.runtime.preprocess.face_table import FaceTable, table_bytes
 
     count, values = len(boxes), np.float16 if fp16 else np.float32
-    with gpu.active():
+    with gpu.activate():
         store = FrameStore(gpu)
         (on_gpu,) = store.take([frame])
         parameters = CopiedBuffer(gpu, table_bytes(1, 8))
@@ -140,7 +140,7 @@ def test_engines_give_their_memory_back(gpu, plan, astronaut):
         with open_engine(plan) as engine:
             for _ in range(4):
                 engine.classify(astronaut, boxes)
-        with gpu.active():
+        with gpu.activate():
             return gpu.driver.mem_get_info()[0]
 
     for _ in range(3):

@@ -15,7 +15,7 @@ def open_peer(request: dict[str, Any]) -> tuple[Label, Label]:
     scenes = FER(mtcnn=request.get("mtcnn", False))
     crops = FER(offsets=(0, 0))  # its default of 10 px around a face would be padding here
 
-    def best(faces: list[dict[str, Any]]) -> str | None:
+    def best_label(faces: list[dict[str, Any]]) -> str | None:
         if not faces:
             return None
         largest = max(faces, key=lambda face: float(face["box"][2]) * float(face["box"][3]))
@@ -23,6 +23,6 @@ def open_peer(request: dict[str, Any]) -> tuple[Label, Label]:
 
     def crop_label(picture: Any) -> str | None:
         height, width = picture.shape[:2]
-        return best(crops.detect_emotions(picture, face_rectangles=[(0, 0, width, height)]))
+        return best_label(crops.detect_emotions(picture, face_rectangles=[(0, 0, width, height)]))
 
-    return lambda picture: best(scenes.detect_emotions(picture)), crop_label
+    return lambda picture: best_label(scenes.detect_emotions(picture)), crop_label

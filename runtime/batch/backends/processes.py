@@ -111,7 +111,7 @@ def main() -> None:
     connection: Connection = Connection(int(sys.argv[1]))
     try:
         worker = Worker(connection.recv())
-        connection.send(worker.ready())
+        connection.send(worker.prepare())
         while True:
             connection.send(worker.run(connection.recv()))
     except (EOFError, OSError, KeyboardInterrupt):

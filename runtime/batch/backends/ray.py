@@ -51,7 +51,7 @@ class RayBackend:
         actor = self.ray.remote(max_restarts=-1, max_task_retries=0, **resources)(Worker)
         self.idle: list[Any] = []
         self.failed_starts = 0
-        self.starting = {handle.ready.remote(): handle
+        self.starting = {handle.prepare.remote(): handle
                          for handle in (actor.remote(job) for _ in range(self.workers))}
         self.running: dict[Any, tuple[Any, Task]] = {}
         LOG.info("%d workers start as the cluster has room for them", self.workers)
@@ -97,7 +97,7 @@ class RayBackend:
             self.failed_starts += 1
             check_starts(self.failed_starts)
             time.sleep(RESTART_S)
-            self.starting[handle.ready.remote()] = handle
+            self.starting[handle.prepare.remote()] = handle
 
     def end(self, reference: Any) -> tuple[Task, Outcome | None]:
         """Return a task that ended; a worker that ended with it is restarted by Ray."""
@@ -109,7 +109,7 @@ class RayBackend:
             return task, Outcome(failure=str(error).strip().splitlines()[-1])
         except self.ray.exceptions.RayError as error:
             LOG.info("a worker ended: %s", str(error).strip().splitlines()[0])
-            self.starting[handle.ready.remote()] = handle
+            self.starting[handle.prepare.remote()] = handle
             return task, None
         self.idle.append(handle)
         return task, outcome

@@ -13,7 +13,7 @@ from feredge.calibration.graphs.gptq import (
     patches,
 )
 from feredge.calibration.graphs.placement import quantized_convs, weight_of
-from feredge.calibration.graphs.qdq import cpu_graph, nearest
+from feredge.calibration.graphs.qdq import cpu_graph, round_to_nearest
 from feredge.calibration.graphs.scales import channel_scales
 from feredge.calibration.graphs.sessions import session_of
 
@@ -58,7 +58,7 @@ def test_each_layers_output_changes_less_than_by_nearest_rounding(lossy, moments
         scale = channel_scales(weight, largest)
         arguments = (conv.name, weight, scale, largest)
         errors = []
-        for rounding in (nearest, gptq):
+        for rounding in (round_to_nearest, gptq):
             integers = rounding(*arguments)
             assert integers.dtype == np.int8 and np.abs(integers.astype(int)).max() <= largest
             lost = (integers * scale[:, None, None, None] - weight).reshape(len(weight), -1)
@@ -76,7 +76,8 @@ def test_the_graph_holds_the_rounded_weights(lossy, lossy_ranges, gptq):
 def test_a_layer_without_moments_is_rounded_to_the_nearest(lossy):
     weight = weight_of(lossy.graph[0])
     scale = channel_scales(weight, 64)
-    assert (Gptq({})("conv1", weight, scale, 64) == nearest("conv1", weight, scale, 64)).all()
+    layer = "conv1", weight, scale, 64
+    assert (Gptq({})(*layer) == round_to_nearest(*layer)).all()
 
 
 @pytest.mark.parametrize("name, value", [

@@ -11,9 +11,9 @@ from feredge.calibration.measure.methods import METHODS
 from feredge.calibration.measure.sweep import (
     best_method,
     choose_method,
+    leading_methods,
     measure,
     method_quality,
-    within_noise,
 )
 from feredge.calibration.ranges import Ranges
 from feredge.runtime.spec import CropSpec, InputSpec
@@ -107,10 +107,11 @@ def losses(**means):
 
 
 def test_the_simplest_of_those_within_noise_is_first():
-    assert within_noise(losses(a=0.5, b=0.001, c=0))[0] == "b", "the faces' own spread is no noise"
-    assert within_noise(losses(a=0, b=0.5)) == ["a"]
+    found = leading_methods(losses(a=0.5, b=0.001, c=0))
+    assert found[0] == "b", "the faces' own spread is no noise"
+    assert leading_methods(losses(a=0, b=0.5)) == ["a"]
     same = np.ones(5)
-    assert within_noise({"a": same, "b": same}) == ["a", "b"]
+    assert leading_methods({"a": same, "b": same}) == ["a", "b"]
 
 
 def test_labels_rule_out_what_is_often_wrong_and_agreement_decides_the_rest():

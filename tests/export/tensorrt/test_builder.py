@@ -21,9 +21,9 @@ from feredge.export.models.manet import MaNet
 from feredge.export.models.registry import NETWORKS
 from feredge.export.network.to_onnx import onnx_from_torch
 from feredge.export.tensorrt.builder import plan_from_onnx, polygraphy_for, tensorrt_errors
-from feredge.export.tensorrt.config import Build, calibrator_of, flagged_config
+from feredge.export.tensorrt.config import Build, calibrator_of, config_with_flags
 from feredge.export.tensorrt.options import PlanOptions, builder_flags, check_options, is_typed
-from feredge.export.tensorrt.progress import interruptible, progress_monitor
+from feredge.export.tensorrt.progress import allow_interrupt, progress_monitor
 from feredge.runtime.errors import ExportError
 
 
@@ -114,7 +114,8 @@ def test_a_monitor_that_says_stop_ends_the_build(rtx, typed):
 
     monitor = progress_monitor(rtx.module, quiet=True)
     monitor.interrupted = True
-    with pytest.raises(KeyboardInterrupt), tensorrt_errors(Path("a.onnx")), interruptible(monitor):
+    with (pytest.raises(KeyboardInterrupt), tensorrt_errors(Path("a.onnx")),
+          allow_interrupt(monitor)):
         network = loaders.network_from_onnx_path(str(typed / "manet.onnx"), strongly_typed=True)
         profile = loaders.Profile().add("faces", *shapes(96)["faces"])
         loaders.engine_bytes_from_network(
@@ -238,10 +239,10 @@ def test_tensorrts_own_configuration_is_made_and_a_missing_dla_core_is_refused(
     builder, network, parser = loaders.network_from_onnx_path(
         str(typed / "manet.onnx"), strongly_typed=True)
     common = {"profiles": [loaders.Profile().add("faces", *shapes(96)["faces"])]}
-    config = flagged_config(builder, network, Build({}, PlanOptions(), older), common)
+    config = config_with_flags(builder, network, Build({}, PlanOptions(), older), common)
     assert config.num_optimization_profiles == 1
     assert not config.get_flag(rtx.module.BuilderFlag.TF32)
     with pytest.raises(ExportError, match="--dla 0: this machine has 0 DLA cores"):
-        flagged_config(builder, network, Build({}, PlanOptions(fp16=True, dla=0), older),
+        config_with_flags(builder, network, Build({}, PlanOptions(fp16=True, dla=0), older),
                        common)
     del config, network, parser, builder

@@ -122,8 +122,9 @@ def test_no_enum_is_written_as_an_integer():
 
 
 def test_rtx_is_what_the_table_says(rtx):
-    assert rtx.is_rtx and rtx.strongly_typed and rtx.has_progress
-    assert not (rtx.has_precision_flags or rtx.calibrates or rtx.has_dla or rtx.has_timing_cache)
+    assert rtx.is_rtx and rtx.is_strongly_typed and rtx.has_progress
+    assert not (rtx.has_precision_flags or rtx.has_calibrator or rtx.has_dla
+                or rtx.has_timing_cache)
     assert rtx.number[:2] >= (1, 4)
     gpus = rtx.compute_capabilities()
     assert {"8.0", "8.6", "8.9", "12.0"} <= set(gpus) and "7.5" not in gpus
@@ -133,8 +134,8 @@ def test_rtx_is_what_the_table_says(rtx):
 def test_an_older_one_has_flags_calibrators_and_dla(older_than_11):
     older = older_than_11("10.3.0")
     assert older.number == (10, 3, 0)
-    assert older.has_precision_flags and older.calibrates and older.has_dla
-    assert not older.strongly_typed
+    assert older.has_precision_flags and older.has_calibrator and older.has_dla
+    assert not older.is_strongly_typed
 
 
 def test_a_tensorrt_older_than_jetpack_6_1_is_named(monkeypatch):

@@ -14,18 +14,18 @@ def message(number, size=10):
 
 
 def numbers(spool):
-    return [int(kept.payload) for _, kept in spool.pending(0, 1000)]
+    return [int(kept.payload) for _, kept in spool.pending_messages(0, 1000)]
 
 
 def test_messages_come_in_order_until_they_are_confirmed(tmp_path):
     spool = Spool(tmp_path / "s.db", 10_000)
     for number in range(5):
         spool.append(message(number))
-    (first, _), (second, _) = spool.pending(0, 2)
+    (first, _), (second, _) = spool.pending_messages(0, 2)
     assert numbers(spool) == [0, 1, 2, 3, 4]
     spool.confirm([first])
     assert numbers(spool) == [1, 2, 3, 4]
-    assert [int(kept.payload) for _, kept in spool.pending(second, 9)] == [2, 3, 4]
+    assert [int(kept.payload) for _, kept in spool.pending_messages(second, 9)] == [2, 3, 4]
 
 
 def test_a_file_keeps_messages_for_the_next_run(tmp_path):
@@ -41,7 +41,7 @@ def test_the_bound_holds_and_the_oldest_are_dropped_and_counted(sizes, most_byte
     spool = Spool(None, most_bytes)
     for number, size in enumerate(sizes):
         spool.append(message(number, size))
-    kept = [entry for _, entry in spool.pending(0, 1000)]
+    kept = [entry for _, entry in spool.pending_messages(0, 1000)]
     assert sum(size_bytes(entry.topic, entry.payload) for entry in kept) <= most_bytes
     assert numbers(spool) == list(range(len(sizes) - len(kept), len(sizes)))
     assert spool.dropped == len(sizes) - len(kept)
@@ -79,7 +79,7 @@ def test_what_a_full_disk_keeps_from_being_removed_is_removed_later(tmp_path):
     spool = Spool(tmp_path / "s.db", 100_000)
     for number in range(3):
         spool.append(message(number))
-    keys = [key for key, _ in spool.pending(0, 3)]
+    keys = [key for key, _ in spool.pending_messages(0, 3)]
     database, spool._database = spool._database, sqlite3.connect(":memory:")  # refuses everything
     spool.confirm(keys[:2])
     spool._database = database
