@@ -111,7 +111,7 @@ class FaceFolder:
             yield crops, classes
 
     def labeled_crops(self, labels: Sequence[str]) -> Iterator[tuple[Array, int]]:
-        """Yield the crops of one picture after the other, and the class of its folder."""
+        """Yield each picture's crops, `(n, 3, side, side)` float32, and the class of its folder."""
         for file, number in zip(self.files, self.classes_of(labels).tolist()):
             found = self.reader.read(file)
             if found is not None:

@@ -139,7 +139,7 @@ def cast(graph: ir.Graph, value: ir.Value, kind: ir.DataType) -> ir.Value:
 
 
 def fp16_scales(scale: Array) -> Array:
-    """Return scales in FP16, none of them 0."""
+    """Return scales, of any shape, in FP16, none of them 0."""
     small: Array = np.maximum(scale.astype(np.float16), FP16_LEAST)
     return small
 

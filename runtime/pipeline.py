@@ -228,7 +228,7 @@ class Pipeline:
             return self.annotator.draw(result.frame.frame_bgr, result.faces)
 
     def write(self, result: FrameResult, annotated_bgr: Array | None) -> None:
-        """Pass one frame to the outputs and count it."""
+        """Pass one frame, with its annotated `(h, w, 3)` picture, to the outputs and count it."""
         with result.time_stage("write"):
             for output in self.outputs:
                 output.write(result)

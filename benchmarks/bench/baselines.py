@@ -78,7 +78,7 @@ def torch_module(subject: Subject) -> Any:
 
 
 def torch_infer(module: Any) -> Callable[[Array], Array]:
-    """Return a torch module as a function of arrays, without gradients."""
+    """Return a torch module as a function of `(n, 3, side, side)` float32, without gradients."""
     import torch
 
     def infer(crops: Array) -> Array:
@@ -114,7 +114,7 @@ def bare_fp32(subject: Subject) -> Iterator[Candidate]:
 
 
 def session_infer(session: Any) -> Callable[[Array], Array]:
-    """Return an onnxruntime session as a function of arrays."""
+    """Return an onnxruntime session as a function of `(n, 3, side, side)` float32."""
     return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0]
 
 

@@ -168,7 +168,7 @@ def class_scores(truth: Array, predicted: Array, labels: Sequence[str]) -> dict[
 
 
 def reliability_bins(probabilities: Array, truth: Array) -> list[Bin]:
-    """Return the bins of confidence that hold a face."""
+    """Return the bins of confidence that hold a face, of two `(n,)` arrays."""
     bins = reliability(probabilities, truth)
     return [Bin(int(faces), float(confidence), float(accuracy)) for faces, confidence, accuracy
             in zip(bins.faces, bins.confidence, bins.accuracy) if faces]

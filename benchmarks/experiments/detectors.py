@@ -77,7 +77,7 @@ def ious(first: Array, second: Array) -> Array:
 
 
 def match(truth: Array, found: Array) -> tuple[Array, Array]:
-    """Pair boxes one to one, best first.
+    """Pair boxes, `(n, 4)` and `(m, 4)`, one to one, best first.
 
     Returns:
         For each true box the IoU of its pair, 0 without; for each found box whether it has one.
@@ -94,7 +94,7 @@ def match(truth: Array, found: Array) -> tuple[Array, Array]:
 
 
 def score_groups(groups: Sequence[Group], found: Sequence[Array], size_px: int) -> dict[str, Any]:
-    """Return recall by face size, false boxes per picture and the mean IoU of one detector."""
+    """Return recall by face size, false boxes per picture and mean IoU; boxes are `(n, 4)`."""
     overlaps, sizes, false = [], [], 0
     for group, boxes in zip(groups, found):
         matched, used = match(group.boxes, boxes)

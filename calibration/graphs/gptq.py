@@ -103,7 +103,7 @@ def order_and_factor(moments: Array) -> tuple[Array, Array | None, float]:
 
 
 def inverse_factor(moments: Array, damping: float) -> Array | None:
-    """Return the upper Cholesky factor of the inverse of damped moments, float32; None without."""
+    """Return the upper Cholesky factor, `(k, k)` float32, of inverse damped moments, or None."""
     damped = moments.copy()
     damped[np.diag_indices_from(damped)] += damping * damped.diagonal().mean() + 1e-12
     try:

@@ -56,13 +56,13 @@ def positive_scale(scale: float) -> np.float32:
 
 
 def weight_scales(conv: ir.Node, largest: int) -> Array:
-    """Return `channel_scales` of the weight of a convolution."""
+    """Return `channel_scales`, `(channels,)` float32, of the weight of a convolution."""
     return cached_channel_scales(weight_tensor_of(conv), largest)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=256)
 def cached_channel_scales(weight: ir.TensorProtocol, largest: int) -> Array:
-    """Return `channel_scales`, computed once for all graphs that share a weight.
+    """Return `channel_scales`, `(channels,)`, computed once for all graphs that share a weight.
 
     Clones of a graph share their tensors (the cache compares by identity), and the sensitivity
     table builds some two hundred graphs.

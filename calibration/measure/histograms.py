@@ -59,7 +59,7 @@ class Histogram:
             self.counts, self.exponent = self.merge_bins(exponent), exponent
 
     def merge_bins(self, exponent: int) -> Array:
-        """Return the counts in the bins of a range that is as wide or wider."""
+        """Return the counts, `(bins,)`, in a range that is as wide or wider."""
         merged = min(1 << (exponent - self.exponent), BINS)
         return np.pad(self.counts.reshape(-1, merged).sum(axis=1), (0, BINS - BINS // merged))
 

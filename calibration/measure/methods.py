@@ -40,7 +40,7 @@ def entropy(histogram: Histogram) -> float:
 
 
 def divergence(counts: Array, bins: int) -> float:
-    """Return the divergence caused by clipping a histogram to its first `bins` bins."""
+    """Return the divergence caused by clipping counts, `(all bins,)`, to the first `bins` bins."""
     inside = counts[:bins].astype(np.float64)
     expected = inside.copy()
     expected[-1] += counts[bins:].sum()
@@ -68,7 +68,7 @@ def mse(histogram: Histogram) -> float:
 
 
 def candidates(histogram: Histogram) -> Array:
-    """Return the numbers of bins that a threshold may keep, up to all that hold values."""
+    """Return the numbers of bins, `(n,)` int, that a threshold may keep, up to all with values."""
     filled = np.flatnonzero(histogram.counts)
     if not len(filled):
         return filled

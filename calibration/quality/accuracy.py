@@ -95,7 +95,7 @@ def measure_quality(
 
 
 def check_labels(classes: Array, labels: Sequence[str]) -> None:
-    """Refuse faces of which none has a label.
+    """Refuse faces of which none has a label; `(n,)` int, -1 for no label.
 
     Raises:
         CalibrationError: the message says how to label them.

@@ -82,7 +82,7 @@ def predictions(sessions: Mapping[str, Any], batches: Iterable[Array]) -> dict[s
 
 
 def check_finite(name: str, probabilities: Array) -> None:
-    """Refuse predictions that are NaN or infinite: every comparison with them would be false.
+    """Refuse predictions, `(n, classes)`, that are NaN or infinite: each comparison is false.
 
     Raises:
         CalibrationError: some are.
@@ -110,7 +110,7 @@ def divergences(expected: Array, got: Array) -> Array:
 
 
 def mean_kl(expected: Array, got: Array) -> float:
-    """Return the mean of `divergences`."""
+    """Return the mean of `divergences` of two `(n, classes)` arrays."""
     return float(divergences(expected, got).mean())
 
 

@@ -36,7 +36,7 @@ class TimedDetector(Detector):
         self.detector, self.seconds = detector, 0.0
 
     def detect(self, frame_bgr: Array) -> Faces:
-        """Find the faces of a frame; see `Detector.detect`."""
+        """Find the faces of a frame, `(h, w, 3)` uint8; see `Detector.detect`."""
         start_s = time.perf_counter()
         faces = self.detector.detect(frame_bgr)
         self.seconds += time.perf_counter() - start_s
@@ -162,7 +162,7 @@ class TaskRun:
                 stream.write(str(position).encode())
 
     def classify(self, frame_bgr: Array) -> Faces:
-        """Return the classified faces of a frame."""
+        """Return the classified faces of a frame, `(h, w, 3)` uint8."""
         from feredge.runtime import classify
 
         detector, start_s = self.tools.detector, time.perf_counter()

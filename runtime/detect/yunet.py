@@ -67,7 +67,7 @@ class YuNetDetector(Detector):
         return merge_scales(faces, self.detect_at(frame_bgr, coarse), max(frame_bgr.shape[:2]))
 
     def detect_at(self, frame_bgr: Array, size_px: int) -> Faces:
-        """Find the faces of a frame scaled to a long side of `size_px`."""
+        """Find the faces of a frame, `(h, w, 3)` uint8, scaled to a long side of `size_px`."""
         start = time.perf_counter()
         canvas, scale = padded_input(frame_bgr, size_px, self.fixed)
         feed = {self.input_name: canvas}

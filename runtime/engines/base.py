@@ -124,11 +124,11 @@ class Engine(Closeable):
 
     @abstractmethod
     def _classify(self, parts: Sequence[tuple[Array, Array]]) -> Array:
-        """Crop and infer 1 to `max_batch` faces: those of one or more frames, each with boxes."""
+        """Crop and infer 1 to `max_batch` faces: frames of uint8, each with boxes `(n, 4)`."""
 
     @abstractmethod
     def _infer(self, crops: Array) -> Array:
-        """Infer 1 to `max_batch` crops."""
+        """Infer 1 to `max_batch` crops, `(n, 3, side, side)` float32; returns `(n, classes)`."""
 
 
 def check_predictions(predictions: Array, shape: tuple[int, int]) -> None:

@@ -187,7 +187,7 @@ class BarsLayer:
     def draw_panel(
         self, canvas: Array, probabilities: Array, place: Rectangle, line: int
     ) -> None:
-        """Draw the names and bars of one face onto a darkened panel."""
+        """Draw the names and bars of one face, `(classes,)`, onto a darkened panel."""
         x, y = place[:2]
         area, names = canvas[y : place[3], x : place[2]], self.names_width(line)
         area >>= 2

@@ -25,7 +25,7 @@ class PictureFile:
         prepare_folder(path)
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
-        """Write the picture atomically."""
+        """Write the picture, `(h, w, 3)` uint8, atomically."""
         write_picture(self.path, annotated_bgr)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class PictureFolder:
         make_folder(folder)
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
-        """Write one picture under the name of its source.
+        """Write one picture, `(h, w, 3)` uint8, under the name of its source.
 
         Raises:
             OutputError: it cannot be written, or would replace its source.

@@ -111,7 +111,7 @@ class Window:
         check_window()
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
-        """Show one frame; a picture stays until a key is pressed.
+        """Show one frame, `(h, w, 3)` uint8; a picture stays until a key is pressed.
 
         Raises:
             OutputError: no window can be opened.

@@ -135,7 +135,7 @@ class VideoFolder:
             self.files[source.name] = open_video(folder / f"{k}-{name[-60:]}.mp4", source)
 
     def write_annotated(self, result: FrameResult, annotated_bgr: Array) -> None:
-        """Add one frame to the video of its source."""
+        """Add one frame, `(h, w, 3)` uint8, to the video of its source."""
         self.files[result.frame.source].write_annotated(result, annotated_bgr)
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ class OpenCvWriter:
                               "video here")
 
     def write(self, frame_bgr: Array, time_s: float) -> None:
-        """Encode a frame; its time is ignored."""
+        """Encode a frame, `(h, w, 3)` uint8; its time is ignored."""
         self.writer.write(frame_bgr)
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class AvWriter:
         return stream
 
     def write(self, frame_bgr: Array, time_s: float) -> None:
-        """Encode a frame; times that do not grow are moved by a tick.
+        """Encode a frame, `(h, w, 3)` uint8; times that do not grow are moved by a tick.
 
         Raises:
             OSError: it cannot be written.

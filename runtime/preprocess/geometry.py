@@ -100,7 +100,7 @@ def scaled_frame(shape: tuple[int, ...], inner_px: tuple[int, int]) -> tuple[Arr
 
 
 def scaled_samples(step: Array) -> int:
-    """Return the samples per pixel and axis for steps along x and y, in px of the frame.
+    """Return the samples per pixel and axis for a `(2,)` step along x and y, in px of the frame.
 
     Plain interpolation down to a half, as on the CPU. Each sample of an even step lies where four
     pixels meet and is their mean, so that half as many samples an axis give the exact area mean.
@@ -114,6 +114,6 @@ def scaled_samples(step: Array) -> int:
 
 
 def whole_picture(shape: tuple[int, ...]) -> tuple[Array, CropSpec]:
-    """Return the box and the crop that take a picture which already is a face crop whole."""
+    """Return the box, `(1, 4)` float64, and the crop that take a whole picture as a face crop."""
     height, width = shape[:2]
     return np.array([[0, 0, width, height]], np.float64), CropSpec()

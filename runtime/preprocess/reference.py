@@ -105,20 +105,20 @@ def sample_positions(
 
 
 def means(values: Array, samples: int) -> Array:
-    """Return the mean of every `samples` x `samples` tile of values."""
+    """Return the mean of every `samples` x `samples` tile of `(h, w, ...)` values."""
     height, width = (n // samples for n in values.shape[:2])
     tiles = values.reshape(height, samples, width, samples, *values.shape[2:])
     return np.asarray(tiles.mean(axis=(1, 3)))
 
 
 def is_outside(frame: Array, x: Array, y: Array) -> Array:
-    """Return which positions, in pixel edges, lie outside a frame."""
+    """Return which positions, `(n, m)` in pixel edges, lie outside a frame, `(h, w, ...)`."""
     height, width = frame.shape[:2]
     return np.asarray((x < 0) | (y < 0) | (x >= width) | (y >= height))
 
 
 def bilinear(frame: Array, x: Array, y: Array) -> Array:
-    """Sample at positions in pixel edges; beyond the frame its border pixels go on."""
+    """Sample `(h, w, ...)` at positions `(n, m)` in pixel edges; the border continues outside."""
     height, width = frame.shape[:2]
     # Clamp the coordinate, then split it: clamping the index alone extrapolates at the border.
     x = np.clip(x - 0.5, 0, width - 1)
