@@ -45,6 +45,7 @@ def sdist_names(built):
 @pytest.mark.parametrize("name", [
     "feredge/__init__.py", "feredge/py.typed", "feredge/runtime/fer_run.py",
     "feredge/runtime/preprocess/warp_faces.cu", "feredge/runtime/serve/live_page.html",
+    "feredge/runtime/outputs/schemas/frame.schema.json",
     "feredge/runtime/weights/face_detector.onnx",
     "feredge/export/weights/manet-ferplus.safetensors",
     "feredge/export/report/template.html.jinja", "feredge/benchmarks/fer_eval.py",

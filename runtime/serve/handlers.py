@@ -203,7 +203,7 @@ class Handlers:
         """Return the last day by hour as JSON; 503 while its file cannot be read."""
         last_day = self.page.content.last_day
         if last_day is None:
-            raise web.HTTPNotFound(text="there is no history (--history)\n")
+            raise web.HTTPNotFound(text="the run records no history\n")
         try:
             rows = await asyncio.get_running_loop().run_in_executor(None, last_day)
         except FeredgeError as error:
