@@ -150,11 +150,13 @@ def save_plot(forms: Mapping[str, ReliabilityBins], path: Path) -> None:
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="calibrated")
     for (name, bins), color in zip(forms.items(), (VERMILION, BLUE)):
-        axes.plot(*points(bins), "o-", color=color, markersize=4,
+        axes.plot(*points(bins), color=color, linewidth=1,
                   label=f"{name}: error {bins.expected_calibration_error:.1%}")
+        axes.scatter(*points(bins), color=color, s=10 + 150 * bins.faces[bins.faces > 0]
+                     / bins.faces.max(), alpha=0.7)
     axes.set_xlabel("confidence: probability of the predicted label")
     axes.set_ylabel("accuracy: share of correct labels")
-    axes.set_title("Reliability on the faces that did not fit", fontsize=11)
+    axes.set_title("Reliability on the faces that did not fit; area: faces", fontsize=11)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=150)
 

@@ -30,7 +30,7 @@ INT8_ARGUMENTS = ("calibration_method", "ranges", "max_accuracy_drop", "min_agre
 MODEL_ARGUMENTS = (*INT8_ARGUMENTS, "checkpoint", "random_weights", "backbone_from",
                    "calibration_data", "detect", "labels", "side", "channels", "mean", "std",
                    "crop_scale", "crop_shift_y", "crop_align", "report", "serving",
-                   "calibrate_confidence", "confidence")
+                   "calibrate_confidence", "confidence", "sweep_precisions")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -121,6 +121,8 @@ def export_model(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ExportError: an argument belongs to `--int8`, which was not given.
     """
+    if arguments.sweep_precisions:
+        arguments.int8 = arguments.fp16 = True
     if not arguments.int8:
         other = {"validation_data"} if arguments.calibrate_confidence else set()
         refuse([name for name in INT8_ARGUMENTS if name not in other], arguments,

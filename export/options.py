@@ -29,6 +29,7 @@ class ExportOptions:
     backbone_from: str | None = None
     int8: bool = False
     fp16: bool = False
+    sweep_precisions: bool = False
     cpu: str = "avx2"
     calibration_data: str | None = None
     calibration_method: str | None = None
@@ -57,6 +58,12 @@ class ExportOptions:
     serving: str | None = None
     plan: PlanOptions = ONNX_ONLY
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """Turn on what the sweep of precisions consists of."""
+        if self.sweep_precisions:
+            object.__setattr__(self, "int8", True)
+            object.__setattr__(self, "fp16", True)
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +112,9 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of INT8."""
     int8 = parser.add_argument_group("INT8")
     int8.add_argument("--int8", action="store_true", help="also write INT8 graphs")
+    int8.add_argument("--sweep-precisions", action="store_true",
+                      help="write FP32, FP16 and INT8 with ranges by max and by entropy, and "
+                           "compare them in one table")
     int8.add_argument("--calibration-data", metavar="DIR", help="pictures of faces, 500 or more")
     int8.add_argument("--calibration-method", choices=CALIBRATION_METHODS,
                       help="how ranges are chosen; auto (default) tries all on every fourth face "

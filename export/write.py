@@ -14,6 +14,7 @@ from feredge.export.confidence import calibrate_confidence, int8_error
 from feredge.export.confidence_file import confidence_of
 from feredge.export.fp16 import check_fp16_fits, check_fp16_probabilities, fp16_graph
 from feredge.export.int8.gate import GateError
+from feredge.export.int8.precisions import SWEPT_SUFFIXES, compare_precisions
 from feredge.export.int8.ranges import bundled_ranges
 from feredge.export.int8.write import write_int8
 from feredge.export.job import ExportJob
@@ -45,9 +46,10 @@ from feredge.export.tensorrt.versions import TensorRT, chosen_kind, tensorrt_of
 from feredge.runtime.errors import CalibrationError, PackageError, require
 from feredge.runtime.machine import describe_machine
 
+# Of every file that an export may write.
 SUFFIXES = (".onnx", ".int8.onnx", ".int8.qdq.onnx", ".fp16.onnx", ".int8.fp16.onnx", ".plan",
             ".plan.json", ".ranges.json", ".sensitivity.png", ".sensitivity.svg", ".report.json",
-            ".report.html", ".reliability.png")  # of every file that an export may write
+            ".report.html", ".reliability.png", *SWEPT_SUFFIXES)
 
 
 def write_export(options: ExportOptions) -> dict[str, Any]:
@@ -87,6 +89,8 @@ def write_files(options: ExportOptions, folder: Path, name: str, steps: Steps) -
             report["confidence"]["int8_error_after"] = int8_error(job)
     if options.fp16:
         report["fp16"] = write_fp16(job)
+    if options.sweep_precisions:
+        report["precisions"] = compare_precisions(job)
     if rt is not None:
         source = source_of(job.path(suffix_for(options.plan, rt)))
         report["plan"] = write_plan(source, options.plan, rt, folder, name, steps)
@@ -110,7 +114,8 @@ def served_model(job: ExportJob) -> ServedModel:
 def size_of_files(job: ExportJob) -> int:
     """Return about how many bytes an export writes: FP32, Q/DQ, INT8, FP16 and a plan."""
     weights = sum(tensor.nbytes for tensor in job.module.state_dict().values())
-    return int(weights * (1 + 1.4 * job.options.int8 + job.options.fp16
+    int8 = 1.4 * job.options.int8 + 0.6 * job.options.sweep_precisions
+    return int(weights * (1 + int8 + job.options.fp16
                           + (job.options.plan.target != "onnx")))
 
 

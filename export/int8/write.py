@@ -21,6 +21,7 @@ from feredge.export.int8.graphs import (
     build_graphs,
     measure_agreement,
 )
+from feredge.export.int8.precisions import write_methods
 from feredge.export.int8.ranges import ranges_of
 from feredge.export.job import ExportJob
 from feredge.export.network.to_onnx import save
@@ -43,6 +44,8 @@ def write_int8(job: ExportJob) -> dict[str, Any]:
     if job.faces is not None:
         ranges = replace(ranges, recorded=measure_agreement(job, built.graphs))
     job.path(".ranges.json").write_text(ranges.to_json())
+    if job.options.sweep_precisions:
+        write_methods(job, ranges, keep_float, rounding)
     report = {**ranges_report(job, ranges, origin), **checks, **damping_report(rounding, checks)}
     if job.options.validation_data is not None:
         add_validation(job, built, report)

@@ -28,8 +28,7 @@ def report_text(report: dict[str, Any]) -> str:
         lines.append(f"FP16 against FP32: probabilities within {half['largest_difference']:.1e} on "
                      f"{half['on']}, by onnxruntime, which computes most of it in FP32; largest "
                      f"activation {half['largest_activation']:.0f} of 65504")
-    lines += [text(report[key]) for key, text in (
-        ("plan", plan_text), ("confidence", confidence_text)) if key in report]
+    lines += [text(report[key]) for key, text in PARTS.items() if key in report]
     lines.append(f"{sum(report['seconds'].values()):.1f} s")
     return "\n".join(lines)
 
@@ -41,6 +40,20 @@ def confidence_text(facts: dict[str, Any]) -> str:
             f"faces of {facts['faces']}; calibration error {facts['error_before']:.1%} before, "
             f"{facts['error_after']:.1%} after" + (f" (INT8 {int8:.1%})" if int8 else "")
             + f" on the other {facts['measured_on']}; it belongs to faces like these")
+
+
+def precisions_text(sweep: dict[str, Any]) -> str:
+    """Return the comparison as a table for the terminal."""
+    lines = [f"{'precision':<16}{'size':>10}{'agreement':>12}{'KL':>10}{'accuracy':>10}{'ECE':>8}"
+             + (f"  on {sweep['faces']}" if sweep["faces"] else "  (no faces were given)")]
+    for row in sweep["rows"]:
+        line = f"{row['precision']:<16}{row['bytes'] / 1e6:>7.2f} MB"
+        if "agreement" in row:
+            line += f"{row['agreement']['top1']:>12.2%}{row['agreement']['kl']:>10.1e}"
+        if "accuracy" in row:
+            line += f"{row['accuracy']:>10.2%}{row['calibration_error']:>8.4f}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -73,3 +86,6 @@ def agreement_text(agreement: dict[str, float] | None) -> str:
         return f"{'unmeasured here':>36}"
     return (f"{agreement['top1']:>12.2%}{agreement['mean_change']:>13.4f}"
             f"{agreement['largest_change']:>9.3f}")
+
+
+PARTS = {"precisions": precisions_text, "plan": plan_text, "confidence": confidence_text}
