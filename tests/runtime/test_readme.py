@@ -15,6 +15,7 @@ README = (ROOM / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [shlex.split(line) for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
             for line in block.splitlines() if line.startswith("fer-run")]
+LIVE = {"--camera", "--serve", "--publish"}  # what a test does not have: parsed, not run
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def test_there_are_five_examples():
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_is_understood(words):
     fer_run.arguments().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if not LIVE & set(words)
+                                   and "rtsp:" not in " ".join(words)], ids=" ".join)
+def test_a_command_on_files_runs(folder, exported, capfd, words):
+    (folder / "exported").symlink_to(exported)
+    (folder / "album").mkdir()
+    shutil.copy("people.jpg", "album")
+    assert fer_run.main(words[1:]) == 0
+    for option in ("--output", "--jsonl", "--csv", "--summary"):
+        assert option not in words or Path(words[words.index(option) + 1]).exists()
 
 
 def test_the_table_has_every_option():
