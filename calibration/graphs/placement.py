@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 
+import numpy as np
 import onnx_ir as ir
 
 from feredge.runtime.results import Array
@@ -51,6 +52,15 @@ def weight_tensor_of(conv: ir.Node) -> ir.TensorProtocol:
     weight = ir.convenience.get_const_tensor(input_of(conv, 1))
     assert weight is not None, f"{conv.name} has no constant weight"
     return weight
+
+
+def bias_of(conv: ir.Node) -> Array:
+    """Return the constant bias of a convolution, `(out,)` float64; zeros where it has none."""
+    if len(conv.inputs) < 3:
+        return np.zeros(len(weight_of(conv)))
+    bias = ir.convenience.get_const_tensor(input_of(conv, 2))
+    assert bias is not None, f"{conv.name} has no constant bias"
+    return bias.numpy().astype(np.float64)
 
 
 def source_of(value: ir.Value) -> ir.Value:

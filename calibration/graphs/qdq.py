@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from feredge.calibration.graphs.gates import stack_gates
 from feredge.calibration.graphs.placement import (
+    bias_of,
     input_of,
     quantized_convs,
     shortcuts,
@@ -105,6 +107,7 @@ def cpu_graph(
         CalibrationError: the ranges do not cover the graph.
     """
     model = model.clone()
+    stack_gates(model)
     graph = model.graph
     convs = quantized_convs(graph, keep_float)
     affine = unsigned_scales(graph, convs, ranges)
@@ -114,9 +117,35 @@ def cpu_graph(
         for use in list(value.uses()):
             if use.node.op_type != "QuantizeLinear":
                 use.node.replace_input_with(use.idx, pair)
+    clip_integers(graph, pairs)
     for conv in convs:
         store_integers(graph, conv, input_scales[conv], LARGEST_WEIGHT[weight_bits], rounding)
     return finish_graph(model)
+
+
+def clip_integers(graph: ir.Graph, pairs: Mapping[ir.Value, ir.Value]) -> None:
+    """Compute each ReLU between quantized tensors as a Clip of the integers that it reads.
+
+    These are the ReLUs of tensors that another operator reads as well. onnxruntime would run them
+    through float, with a second rounding; clipping integers at their zero point is exact.
+
+    Args:
+        graph: the CPU graph; changed.
+        pairs: the dequantized form of each quantized tensor.
+    """
+    for value, pair in pairs.items():
+        relu = value.producer()
+        read = None if relu is None or relu.op_type != "Relu" else input_of(relu).producer()
+        if read is None or read.op_type != "DequantizeLinear":
+            continue
+        stored, *parameters = read.inputs
+        clip = ir.node("Clip", [stored, parameters[1]], name=f"{value.name}_clip")
+        restore = ir.node("DequantizeLinear", [clip.outputs[0], *parameters],
+                          name=f"{value.name}_clip_dequantize")
+        clip.outputs[0].name = f"{value.name}_clipped"
+        restore.outputs[0].name = f"{value.name}_clip_dequantized"
+        graph.extend([clip, restore])
+        ir.convenience.replace_all_uses_with(pair, restore.outputs[0])
 
 
 def store_integers(
@@ -141,15 +170,6 @@ def store_integers(
         restored.outputs[0].name = f"{name}_dequantized"
         graph.insert_before(conv, restored)
         conv.replace_input_with(index, restored.outputs[0])
-
-
-def bias_of(conv: ir.Node) -> Array:
-    """Return the constant bias of a convolution, `(out,)` float64; zeros where it has none."""
-    if len(conv.inputs) < 3:
-        return np.zeros(len(weight_of(conv)))
-    bias = ir.convenience.get_const_tensor(input_of(conv, 2))
-    assert bias is not None, f"{conv.name} has no constant bias"
-    return bias.numpy().astype(np.float64)
 
 
 def insert_qdq(
