@@ -135,8 +135,7 @@ def report(error: Exception, console: Console, debug: bool) -> int:
         return 0
     if debug:
         raise error
-    if isinstance(error, OSError):
-        drop_stdout()
+    drop_stdout()
     console.error(with_flags(str(error)) or f"out of memory ({type(error).__name__})")
     return EXIT_ERROR
 

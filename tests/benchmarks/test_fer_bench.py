@@ -143,8 +143,8 @@ def test_torch_of_another_checkpoint_is_refused(bench, tmp_path):
 def test_engines_that_answer_another_question_are_refused(
     bench, exported, monkeypatch, change, message
 ):
-    def changed(engine, path, threads=None, opened=OnnxEngine.__init__):
-        opened(engine, path, threads)
+    def changed(engine, path, *options, opened=OnnxEngine.__init__):
+        opened(engine, path, *options)
         if "int8" in path.name:
             engine.spec = change(engine.spec)
 
@@ -182,7 +182,10 @@ def test_help_loads_nothing_heavy():
 def test_the_work_is_counted_from_the_graph_in_every_form(exported):
     forms = [work_of(exported / name, "fp32", 2)
              for name in ("manet.onnx", "manet.int8.qdq.onnx", "manet.int8.onnx")]
-    assert forms[0] == forms[1] == forms[2]
+    assert forms[0] == forms[1]
+    # A gate on a small map is a matrix over its positions in the CPU graph.
+    assert forms[2].macs == pytest.approx(forms[0].macs, rel=1e-3)
+    assert forms[2].bytes == pytest.approx(forms[0].bytes, rel=5e-3)
     assert forms[0].macs == 2 * work_of(exported / "manet.onnx", "fp32", 1).macs
 
 
